@@ -5,6 +5,7 @@ pub mod budget;
 mod error;
 pub mod event;
 mod host;
+pub mod hostset;
 pub mod op;
 pub mod spool;
 pub mod transport;
