@@ -7,6 +7,7 @@ pub mod event;
 mod host;
 pub mod hostset;
 pub mod op;
+pub mod sink;
 pub mod spool;
 pub mod transport;
 
