@@ -575,6 +575,14 @@ pub trait Sink: Send {
     /// # Errors
     /// After an error the sink is closed: it gets no further events, the run drains, and the other sinks go on.
     fn handle(&mut self, event: &Event) -> io::Result<()>;
+
+    /// Shows what is buffered: called after each batch of events, when no more wait. Default: nothing.
+    ///
+    /// # Errors
+    /// As [`handle`](Self::handle).
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl<F: FnMut(&Event) -> io::Result<()> + Send> Sink for F {

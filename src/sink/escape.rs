@@ -47,22 +47,24 @@ pub(super) fn append_visible(out: &mut Vec<u8>, line: &[u8]) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Replaces the control characters that JSON leaves as they are by `\uXXXX`, which reads back as the same character.
-pub(super) fn escape_json(json: &mut Vec<u8>) {
-    let Ok(text) = std::str::from_utf8(json) else { return };
-    if text.is_ascii() && !text.contains('\x7f') {
+/// Replaces the control characters that JSON leaves as they are by `\uXXXX`, which reads back as the same character; from the
+/// byte `start` on.
+pub(super) fn escape_json(json: &mut Vec<u8>, start: usize) {
+    let Some(Ok(text)) = json.get(start..).map(std::str::from_utf8) else { return };
+    if !text.chars().any(is_control) {
         return;
     }
     let mut escaped = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if c != '\n' && is_control(c) {
+        if is_control(c) {
             // Every one of them is in the basic plane: one escape is enough.
             let _ = write!(escaped, "\\u{:04x}", u32::from(c));
         } else {
             escaped.push(c);
         }
     }
-    *json = escaped.into_bytes();
+    json.truncate(start);
+    json.extend_from_slice(escaped.as_bytes());
 }
 
 fn push(text: &mut String, c: char) {
@@ -112,10 +114,11 @@ mod tests {
     #[test]
     fn escaped_json_reads_back_as_the_same_text() {
         let text = "a\u{9b}\u{7f}\u{202e}ü";
-        let mut json = serde_json::to_vec(text).unwrap();
-        json.push(b'\n');
-        escape_json(&mut json);
-        assert!(json.is_ascii() || !String::from_utf8_lossy(&json).contains('\u{9b}'));
-        assert_eq!(serde_json::from_slice::<String>(&json).unwrap(), text);
+        let mut json = b"x\n".to_vec();
+        json.extend(serde_json::to_vec(text).unwrap());
+        escape_json(&mut json, 2);
+        let json = String::from_utf8(json).unwrap().split_off(2);
+        assert!(!json.chars().any(is_control), "{json}");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
     }
 }

@@ -12,18 +12,16 @@ use jiff::Timestamp;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::buffer::Buffer;
 use super::escape::escape_json;
 use super::lines::Lines;
 use crate::budget::Stop;
 use crate::error::Phase;
-use crate::event::{Class, Event, EventKind, HostReport, Note, Sink, Stream, Summary};
+use crate::event::{Class, Event, EventKind, HostReport, Note, Sink, StopReason, Stream, Summary};
 use crate::host::Host;
 
 /// The version of the form, in its first line. It changes when a reader of the last one would misread the next.
 const VERSION: u32 = 1;
-
-/// How much is gathered before it is written within one event.
-const MAX_GATHERED_BYTES: usize = 64 * 1024;
 
 /// How [`Json`] writes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,50 +49,21 @@ pub struct JsonOptions {
 /// let mut json = Json::new(&mut out, JsonOptions::default());
 /// let started = EventKind::Started { op: "ping".into(), hosts: 2, fanout: 2 };
 /// json.handle(&Event::now(RunId::new("r"), started))?;
+/// json.flush()?;
 /// assert!(out.starts_with(br#"{"event":"started","time":""#));
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Json<W> {
-    writer: W,
+    buffer: Buffer<W>,
     options: JsonOptions,
     is_transfer: bool,
     running: HashMap<String, [Lines; 2]>,
-    gathered: Vec<u8>,
 }
 
 impl<W: Write + Send> Json<W> {
     /// Writes to `writer`, which needs no buffer.
     pub fn new(writer: W, options: JsonOptions) -> Self {
-        Self { writer, options, is_transfer: false, running: HashMap::new(), gathered: Vec::new() }
-    }
-
-    fn gather(&mut self, event: &Event) -> io::Result<()> {
-        match &event.kind {
-            EventKind::Started { op, hosts, fanout } => {
-                self.is_transfer = matches!(op.as_str(), "put" | "get");
-                self.line(event, "started", &Started { version: VERSION, op, hosts: *hosts, fanout: *fanout })
-            }
-            EventKind::Phase { host, phase } if self.options.phases => {
-                self.line(event, "phase", &PhaseEntered { host: &host.name, phase: phase.as_str() })
-            }
-            EventKind::Note { host, note } => self.note(event, host, note),
-            EventKind::Warning(message) => self.line(event, "warning", &Warning { host: None, message }),
-            EventKind::Output { host, stream, bytes } => self.output(event, &host.name, *stream, bytes),
-            EventKind::Transfer { host, path, done, total } => {
-                self.line(event, "transfer", &Transfer { host: &host.name, path, done: *done, total: *total })
-            }
-            EventKind::Finished(report) => self.finished(event, report),
-            EventKind::Stopping { stop, reason, running } => {
-                let stop = match stop {
-                    Stop::Drain => "drain",
-                    Stop::Abort => "abort",
-                };
-                let running = running.iter().map(|host| host.name.as_str()).collect();
-                self.line(event, "stopping", &Stopping { stop, reason: reason.as_str(), running })
-            }
-            EventKind::RunFinished(summary) => self.line(event, "summary", &SummaryLine(summary)),
-            EventKind::Phase { .. } => Ok(()),
-        }
+        Self { buffer: Buffer::new(writer), options, is_transfer: false, running: HashMap::new() }
     }
 
     fn note(&mut self, event: &Event, host: &Arc<Host>, note: &Note) -> io::Result<()> {
@@ -118,24 +87,17 @@ impl<W: Write + Send> Json<W> {
     }
 
     fn output(&mut self, event: &Event, name: &str, stream: Stream, bytes: &[u8]) -> io::Result<()> {
-        if !self.running.contains_key(name) {
-            self.running.insert(name.to_owned(), Default::default());
-        }
-        let Some([stdout, stderr]) = self.running.get_mut(name) else { return Ok(()) };
+        // Taken out while its lines are written, and put back.
+        let (name, mut streams) =
+            self.running.remove_entry(name).unwrap_or_else(|| (name.to_owned(), Default::default()));
+        let [stdout, stderr] = &mut streams;
         let lines = match stream {
             Stream::Stdout => stdout,
             Stream::Stderr => stderr,
         };
-        // Taken out while its lines are written, and put back.
-        let mut lines = std::mem::take(lines);
         let header = Header::new(event, "output");
-        let pushed = lines.push(bytes, &mut |line, eol| self.output_line(&header, name, stream, line, eol));
-        if let Some([stdout, stderr]) = self.running.get_mut(name) {
-            match stream {
-                Stream::Stdout => *stdout = lines,
-                Stream::Stderr => *stderr = lines,
-            }
-        }
+        let pushed = lines.push(bytes, &mut |line, eol| self.output_line(&header, &name, stream, line, eol));
+        self.running.insert(name, streams);
         pushed
     }
 
@@ -176,39 +138,65 @@ impl<W: Write + Send> Json<W> {
         self.line(event, "finished", &finished)
     }
 
+    fn stopping(&mut self, event: &Event, stop: Stop, reason: StopReason, running: &[Arc<Host>]) -> io::Result<()> {
+        let stop = match stop {
+            Stop::Drain => "drain",
+            Stop::Abort => "abort",
+        };
+        let running = running.iter().map(|host| host.name.as_str()).collect();
+        self.line(event, "stopping", &Stopping { stop, reason: reason.as_str(), running })
+    }
+
     fn line(&mut self, event: &Event, name: &str, body: &impl Serialize) -> io::Result<()> {
         self.line_with(&Header::new(event, name), body)
     }
 
     /// Writes the header and the body's fields as one object.
     fn line_with(&mut self, header: &Header, body: &impl Serialize) -> io::Result<()> {
-        self.gathered.extend_from_slice(&header.0);
-        let joint = self.gathered.len();
-        serde_json::to_writer(&mut self.gathered, body)?;
-        if let Some(brace) = self.gathered.get_mut(joint) {
+        let start = self.buffer.gathered.len();
+        let out = &mut self.buffer.gathered;
+        out.extend_from_slice(&header.0);
+        let joint = out.len();
+        serde_json::to_writer(&mut *out, body)?;
+        if let Some(brace) = out.get_mut(joint) {
             *brace = b',';
         }
-        self.gathered.push(b'\n');
-        if self.gathered.len() >= MAX_GATHERED_BYTES { self.write() } else { Ok(()) }
-    }
-
-    fn write(&mut self) -> io::Result<()> {
-        if self.gathered.is_empty() {
-            return Ok(());
-        }
         if self.options.terminal {
-            escape_json(&mut self.gathered);
+            escape_json(out, start);
         }
-        let written = self.writer.write_all(&self.gathered).and_then(|()| self.writer.flush());
-        self.gathered.clear();
-        written
+        out.push(b'\n');
+        self.buffer.end_line()
     }
 }
 
 impl<W: Write + Send> Sink for Json<W> {
     fn handle(&mut self, event: &Event) -> io::Result<()> {
-        let gathered = self.gather(event);
-        gathered.and(self.write())
+        match &event.kind {
+            EventKind::Started { op, hosts, fanout } => {
+                self.is_transfer = matches!(op.as_str(), "put" | "get");
+                self.line(event, "started", &Started { version: VERSION, op, hosts: *hosts, fanout: *fanout })
+            }
+            EventKind::Phase { host, phase } if self.options.phases => {
+                self.line(event, "phase", &PhaseEntered { host: &host.name, phase: phase.as_str() })
+            }
+            EventKind::Phase { .. } => Ok(()),
+            EventKind::Note { host, note } => self.note(event, host, note),
+            EventKind::Warning(message) => self.line(event, "warning", &Warning { host: None, message }),
+            EventKind::Output { host, stream, bytes } => self.output(event, &host.name, *stream, bytes),
+            EventKind::Transfer { host, path, done, total } => {
+                self.line(event, "transfer", &Transfer { host: &host.name, path, done: *done, total: *total })
+            }
+            EventKind::Finished(report) => self.finished(event, report),
+            EventKind::Stopping { stop, reason, running } => self.stopping(event, *stop, *reason, running),
+            EventKind::RunFinished(summary) => {
+                self.line(event, "summary", &SummaryLine(summary))?;
+                self.flush()
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.buffer.write()
     }
 }
 
@@ -378,7 +366,7 @@ fn seconds(duration: Duration) -> f64 {
 mod tests {
     use super::*;
     use crate::error::{Error, ErrorKind};
-    use crate::event::{HostKeyAction, StopReason};
+    use crate::event::HostKeyAction;
     use crate::sink::fixtures::{event, exited, failed, finished, host, note, output, run_finished};
 
     fn written(options: JsonOptions, events: &[Event]) -> String {
@@ -387,6 +375,7 @@ mod tests {
         for event in events {
             json.handle(event).unwrap();
         }
+        json.flush().unwrap();
         assert!(json.running.is_empty());
         String::from_utf8(out).unwrap()
     }

@@ -1,9 +1,10 @@
 //! Output forms: what a run looks like on a terminal, in a pipe, to a program. One file per form.
 //!
-//! Every form writes to an [`io::Write`](std::io::Write) that it is given and knows nothing of terminals but what its
-//! options say. One event is at most one write to each stream, so a line appears as soon as it is known and a flood of
-//! lines costs one write per 32 KiB.
+//! Every form writes to an [`io::Write`](std::io::Write) that it is given, and knows nothing of terminals but what its
+//! options say. It gathers what a batch of events says and writes it in one piece at [`Sink::flush`](crate::Sink::flush),
+//! at 64 KiB and at the run's end: a line appears as soon as nothing else waits, and a flood costs a write per 64 KiB.
 
+mod buffer;
 mod escape;
 #[cfg(test)]
 mod fixtures;

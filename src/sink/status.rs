@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::buffer::Buffer;
 use super::escape::escape;
 use super::names::fold_names;
 use crate::budget::Stop;
@@ -41,7 +42,7 @@ pub struct StatusOptions {
 /// After more than 5 failures the counts are followed by the failures, the most frequent cause first, with the hosts
 /// folded. Hosts that were never started have no line of their own, only such a group.
 pub struct Status<W> {
-    writer: W,
+    buffer: Buffer<W>,
     options: StatusOptions,
     recorded: usize,
     accepted: usize,
@@ -60,7 +61,16 @@ struct Failure {
 impl<W: Write + Send> Status<W> {
     /// Writes to `writer`, which needs no buffer.
     pub fn new(writer: W, options: StatusOptions) -> Self {
-        Self { writer, options, recorded: 0, accepted: 0, retries: 0, files: 0, bytes: 0, failures: Vec::new() }
+        Self {
+            buffer: Buffer::new(writer),
+            options,
+            recorded: 0,
+            accepted: 0,
+            retries: 0,
+            files: 0,
+            bytes: 0,
+            failures: Vec::new(),
+        }
     }
 
     /// Returns what to write for an event; empty when it is only counted.
@@ -199,11 +209,15 @@ impl<W: Write + Send> Status<W> {
 impl<W: Write + Send> Sink for Status<W> {
     fn handle(&mut self, event: &Event) -> io::Result<()> {
         let lines = self.lines(event);
-        if lines.is_empty() {
-            return Ok(());
+        self.buffer.gathered.extend_from_slice(lines.as_bytes());
+        match event.kind {
+            EventKind::RunFinished(_) => self.flush(),
+            _ => self.buffer.end_line(),
         }
-        self.writer.write_all(lines.as_bytes())?;
-        self.writer.flush()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.buffer.write()
     }
 }
 
@@ -319,6 +333,7 @@ mod tests {
         for event in events {
             status.handle(event).unwrap();
         }
+        status.flush().unwrap();
         String::from_utf8(out).unwrap()
     }
 

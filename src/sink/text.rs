@@ -4,12 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Write};
 
+use super::buffer::Buffer;
 use super::escape::append_visible;
 use super::lines::Lines;
 use crate::event::{Event, EventKind, Sink, Stream};
-
-/// How much is gathered before it is written within one event.
-const MAX_GATHERED_BYTES: usize = 64 * 1024;
 
 /// What is known of where a stream goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,6 +77,7 @@ impl Default for TextOptions {
 /// let host = Arc::new(Host::new("web01", "10.0.0.5"));
 /// let output = EventKind::Output { host, stream: Stream::Stdout, bytes: b"up 3 days\n".to_vec() };
 /// text.handle(&Event::now(RunId::new("r"), output))?;
+/// text.flush()?;
 /// assert_eq!(stdout, b"web01: up 3 days\n");
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -100,17 +99,16 @@ struct HostStream {
 }
 
 struct Out<W> {
-    writer: W,
+    buffer: Buffer<W>,
     target: Target,
-    gathered: Vec<u8>,
 }
 
 impl<O: Write + Send, E: Write + Send> Text<O, E> {
     /// Writes standard output to `stdout` and standard error to `stderr`; neither needs a buffer.
     pub fn new(stdout: O, stderr: E, options: TextOptions) -> Self {
         Self {
-            stdout: Out { writer: stdout, target: options.stdout, gathered: Vec::new() },
-            stderr: Out { writer: stderr, target: options.stderr, gathered: Vec::new() },
+            stdout: Out { buffer: Buffer::new(stdout), target: options.stdout },
+            stderr: Out { buffer: Buffer::new(stderr), target: options.stderr },
             options,
             running: HashMap::new(),
         }
@@ -126,9 +124,16 @@ impl<O: Write + Send, E: Write + Send> Text<O, E> {
         }
         let Some(running) = self.running.get_mut(name) else { return Ok(()) };
         let keep_open = !self.options.prefix;
+        // The two streams may end in one file or terminal: neither overtakes the other.
         match stream {
-            Stream::Stdout => running.stdout.push(bytes, &mut self.stdout, keep_open),
-            Stream::Stderr => running.stderr.push(bytes, &mut self.stderr, keep_open),
+            Stream::Stdout => {
+                self.stderr.buffer.write()?;
+                running.stdout.push(bytes, &mut self.stdout, keep_open)
+            }
+            Stream::Stderr => {
+                self.stdout.buffer.write()?;
+                running.stderr.push(bytes, &mut self.stderr, keep_open)
+            }
         }
     }
 
@@ -159,52 +164,40 @@ const COLOR_STDERR: &str = "33";
 impl HostStream {
     fn push<W: Write>(&mut self, bytes: &[u8], out: &mut Out<W>, keep_open: bool) -> io::Result<()> {
         let Self { prefix, lines } = self;
-        lines.push(bytes, &mut |line, eol| out.line(prefix, line, eol || !keep_open))?;
-        out.write()
+        lines.push(bytes, &mut |line, eol| out.line(prefix, line, eol || !keep_open))
     }
 
     fn finish<W: Write>(&mut self, out: &mut Out<W>, keep_open: bool) -> io::Result<()> {
         let Self { prefix, lines } = self;
-        lines.finish(&mut |line, eol| out.line(prefix, line, eol || !keep_open))?;
-        out.write()
+        lines.finish(&mut |line, eol| out.line(prefix, line, eol || !keep_open))
     }
 }
 
 impl<W: Write> Out<W> {
     fn line(&mut self, prefix: &[u8], line: &[u8], newline: bool) -> io::Result<()> {
+        let out = &mut self.buffer.gathered;
         if self.target.terminal {
-            self.visible(prefix, line, newline);
+            append_line_visibly(out, prefix, line);
         } else {
-            self.gathered.extend_from_slice(prefix);
-            self.gathered.extend_from_slice(line);
-            self.gathered.extend_from_slice(if newline { b"\n" } else { b"" });
+            out.extend_from_slice(prefix);
+            out.extend_from_slice(line);
         }
-        if self.gathered.len() >= MAX_GATHERED_BYTES { self.write() } else { Ok(()) }
+        if newline {
+            out.push(b'\n');
+        }
+        self.buffer.end_line()
     }
+}
 
-    /// A carriage return rewrites a line on a terminal, which would hide what stood there: each part gets its own line.
-    fn visible(&mut self, prefix: &[u8], line: &[u8], newline: bool) {
-        let mut parts = line.split(|byte| *byte == b'\r').filter(|part| !part.is_empty());
-        let mut part = parts.next().unwrap_or_default();
-        loop {
-            self.gathered.extend_from_slice(prefix);
-            append_visible(&mut self.gathered, part);
-            match parts.next() {
-                Some(next) => part = next,
-                None => break,
-            }
-            self.gathered.push(b'\n');
-        }
-        self.gathered.extend_from_slice(if newline { b"\n" } else { b"" });
-    }
-
-    fn write(&mut self) -> io::Result<()> {
-        if self.gathered.is_empty() {
-            return Ok(());
-        }
-        let written = self.writer.write_all(&self.gathered).and_then(|()| self.writer.flush());
-        self.gathered.clear();
-        written
+/// A carriage return rewrites a line on a terminal, which would hide what stood there: each part gets its own line.
+fn append_line_visibly(out: &mut Vec<u8>, prefix: &[u8], line: &[u8]) {
+    let mut parts = line.split(|byte| *byte == b'\r').filter(|part| !part.is_empty());
+    out.extend_from_slice(prefix);
+    append_visible(out, parts.next().unwrap_or_default());
+    for part in parts {
+        out.push(b'\n');
+        out.extend_from_slice(prefix);
+        append_visible(out, part);
     }
 }
 
@@ -213,8 +206,13 @@ impl<O: Write + Send, E: Write + Send> Sink for Text<O, E> {
         match &event.kind {
             EventKind::Output { host, stream, bytes } => self.output(&host.name, *stream, bytes),
             EventKind::Finished(report) => self.finish(&report.host.name),
+            EventKind::RunFinished(_) => self.flush(),
             _ => Ok(()),
         }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stdout.buffer.write().and(self.stderr.buffer.write())
     }
 }
 
@@ -226,6 +224,8 @@ impl<O, E> fmt::Debug for Text<O, E> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
     use crate::event::Class;
     use crate::sink::fixtures::{finished, output};
@@ -236,6 +236,7 @@ mod tests {
         for event in events {
             text.handle(event).unwrap();
         }
+        text.flush().unwrap();
         assert!(text.running.is_empty());
         (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
     }
@@ -292,6 +293,27 @@ mod tests {
     }
 
     #[test]
+    fn neither_stream_overtakes_the_other() {
+        #[derive(Clone, Default)]
+        struct Shared(Arc<Mutex<Vec<u8>>>);
+        impl Write for Shared {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let both = Shared::default();
+        let mut text = Text::new(both.clone(), both.clone(), TextOptions::default());
+        for (stream, bytes) in [(Stream::Stdout, b"1\n"), (Stream::Stderr, b"2\n"), (Stream::Stdout, b"3\n")] {
+            text.handle(&output("a", stream, bytes)).unwrap();
+        }
+        text.flush().unwrap();
+        assert_eq!(*both.0.lock().unwrap(), b"a: 1\na: 2\na: 3\n");
+    }
+
+    #[test]
     fn a_failing_writer_fails_the_sink() {
         struct Full;
         impl Write for Full {
@@ -304,6 +326,7 @@ mod tests {
         }
         let mut text = Text::new(Full, Vec::new(), TextOptions::default());
         assert!(text.handle(&output("a", Stream::Stdout, b"held")).is_ok());
-        assert!(text.handle(&finished("a", Class::Ok)).is_err());
+        assert!(text.handle(&finished("a", Class::Ok)).is_ok());
+        assert!(text.flush().is_err());
     }
 }
