@@ -32,10 +32,6 @@ impl<'t> Cursor<'t> {
         self.column
     }
 
-    pub(crate) fn rest(&self) -> &'t str {
-        self.rest
-    }
-
     pub(crate) fn peek(&self) -> Option<char> {
         self.rest.chars().next()
     }
