@@ -4,8 +4,10 @@
 pub mod budget;
 mod error;
 pub mod event;
+pub mod fake;
 mod host;
 pub mod op;
+pub mod pool;
 pub mod spool;
 pub mod transport;
 
@@ -14,4 +16,5 @@ pub use error::{Error, ErrorKind, Phase, Result};
 pub use event::{Class, Event, EventKind, HostReport, HostResult, Outcome, Sink, Stream, Summary};
 pub use host::{Auth, Host, HostKeyPolicy, HostSpec, Identity, Secret, SecretRef, Settings, Timeouts, Var};
 pub use op::{Exec, ExecOutput, Job, Operation, Ping};
+pub use pool::{Outputs, Pool, PoolBuilder, RunControl, Threshold};
 pub use transport::{Ended, ExitStatus, Session, Transport};
