@@ -5,10 +5,12 @@ pub mod budget;
 mod duration;
 mod error;
 pub mod event;
+pub mod fake;
 mod host;
 pub mod hostset;
 pub mod inventory;
 pub mod op;
+pub mod pool;
 pub mod sink;
 pub mod spool;
 pub mod transport;
@@ -20,4 +22,5 @@ pub use event::{Class, Event, EventKind, HostReport, HostResult, Outcome, Sink, 
 pub use host::{Auth, Host, HostKeyPolicy, HostSpec, Identity, Secret, SecretRef, Settings, Timeouts, Var};
 pub use inventory::Inventory;
 pub use op::{Exec, ExecOutput, Job, Operation, Ping};
+pub use pool::{Outputs, Pool, PoolBuilder, RunControl, Threshold};
 pub use transport::{Ended, ExitStatus, Session, Transport};
