@@ -1,5 +1,6 @@
 //! From flags to hosts that can be contacted: everything that can be refused is refused here, before anything is contacted.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,10 +39,14 @@ impl Selection {
             selector.groups.extend(variable("FLEET_GROUP")?);
         }
         let targets = inventory.select(&selector).map_err(|error| {
+            // One that cannot be read is shown with a caret already.
+            let is_misspelt = error.to_string().contains('\n');
             let refusal = Refusal::from(error);
             match inventory.source() {
-                Some(path) => refusal.hint(format!("fleet hosts -a -i {} lists what there is", path.display())),
-                None => refusal,
+                Some(path) if inventory.hosts().len() > 0 && !is_misspelt => {
+                    refusal.hint(format!("fleet hosts -a -i {} lists what there is", path.display()))
+                }
+                _ => refusal,
             }
         })?;
         Ok(Self { inventory, targets })
@@ -64,9 +69,16 @@ impl Selection {
         is_quiet: bool,
     ) -> Result<Vec<Arc<Host>>, Refusal> {
         let mut warnings = Vec::new();
-        let mut secrets =
-            LocalSecrets::new().on_ask(prompt::ask).on_warning(|warning| warnings.push(warning.to_owned()));
-        let resolved = self.inventory.resolve(&self.targets, &overrides(connect)?, &mut secrets)?;
+        let has_asked_in_vain = Cell::new(false);
+        let ask = |what, host: &str| prompt::ask(what, host).inspect_err(|_| has_asked_in_vain.set(true));
+        let mut secrets = LocalSecrets::new().on_ask(ask).on_warning(|warning| warnings.push(warning.to_owned()));
+        let resolved = self.inventory.resolve(&self.targets, &overrides(connect)?, &mut secrets).map_err(|error| {
+            let refusal = Refusal::from(error);
+            match has_asked_in_vain.get() {
+                true => refusal.hint("give it with --password-from env:NAME, file:PATH or cmd:COMMAND"),
+                false => refusal,
+            }
+        })?;
         drop(secrets);
         warnings.extend(resolved.warnings);
         for warning in warnings.iter().filter(|_| !is_quiet) {

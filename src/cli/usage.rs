@@ -12,6 +12,9 @@ use super::args::Cli;
 use super::exit::{OK, Reply, USAGE};
 
 /// Reads the command line, with `FLEET_*` below it.
+///
+/// A flag beats the environment, also one that contradicts it: `--fail-fast` with FLEET_MAX_FAIL set is no conflict. So
+/// the flags are read alone first, and what contradicts them is not looked up in the environment.
 pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Cli, Reply> {
     let mut argv: Vec<OsString> = argv.into_iter().collect();
     if argv.get(1).is_some_and(|word| word == "help") {
@@ -20,17 +23,18 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Cli, Rep
         argv.truncate(2);
         argv.push("--help".into());
     }
-    read(&argv).map_err(|error| reply(&error, &argv))
+    let flags = each_verb(Cli::command(), |verb| verb.mut_args(|arg| arg.env(Resettable::Reset)));
+    let given = flags.try_get_matches_from(&argv).map_err(|error| reply(&error, &argv, Origin::Flags))?;
+    let command = each_verb(Cli::command(), |verb| without_contradictions(verb, &given));
+    let matches = command.try_get_matches_from(&argv).and_then(|matches| Cli::from_arg_matches(&matches));
+    matches.map_err(|error| reply(&error, &argv, Origin::Environment))
 }
 
-/// A flag beats the environment, also one that contradicts it: `--fail-fast` with FLEET_MAX_FAIL set is no conflict.
-///
-/// So the flags are read alone first, and what contradicts them is not looked up in the environment.
-fn read(argv: &[OsString]) -> Result<Cli, clap::Error> {
-    let flags = each_verb(Cli::command(), |verb| verb.mut_args(|arg| arg.env(Resettable::Reset)));
-    let given = flags.try_get_matches_from(argv)?;
-    let command = each_verb(Cli::command(), |verb| without_contradictions(verb, &given));
-    Cli::from_arg_matches(&command.try_get_matches_from(argv)?)
+/// Where what is wrong was written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Flags,
+    Environment,
 }
 
 fn each_verb(command: Command, change: impl Fn(Command) -> Command) -> Command {
@@ -54,17 +58,17 @@ fn without_contradictions(verb: Command, given: &ArgMatches) -> Command {
     contradicted.into_iter().fold(verb, |verb, id| verb.mut_arg(id, |arg| arg.env(Resettable::Reset)))
 }
 
-fn reply(error: &clap::Error, argv: &[OsString]) -> Reply {
+fn reply(error: &clap::Error, argv: &[OsString], origin: Origin) -> Reply {
     let rendered = error.render().to_string();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Reply { text: rendered, is_answer: true, code: OK },
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Reply { text: rendered, is_answer: false, code: USAGE },
-        _ => Reply { text: complaint(error, &rendered, argv), is_answer: false, code: USAGE },
+        _ => Reply { text: complaint(error, &rendered, argv, origin), is_answer: false, code: USAGE },
     }
 }
 
 /// Says what is wrong in fleet's form: `fleet: …`, then `hint: …`.
-fn complaint(error: &clap::Error, rendered: &str, argv: &[OsString]) -> String {
+fn complaint(error: &clap::Error, rendered: &str, argv: &[OsString], origin: Origin) -> String {
     let first = argv.get(1).map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
     let verbs: Vec<String> = Cli::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
     let verb = verbs.iter().find(|verb| **verb == first);
@@ -96,6 +100,10 @@ fn complaint(error: &clap::Error, rendered: &str, argv: &[OsString]) -> String {
     if let Some(tip) = tips.first() {
         text.push_str(&format!("hint: {}\n", escape(tip)));
     }
+    if origin == Origin::Environment {
+        text.push_str(&format!("hint: it was set in the environment{}\n", variable(error)));
+        return text;
+    }
     text.push_str(&match verb {
         Some(verb) => format!("hint: fleet {verb} --help\n"),
         None => "hint: fleet --help\n".to_owned(),
@@ -103,11 +111,18 @@ fn complaint(error: &clap::Error, rendered: &str, argv: &[OsString]) -> String {
     text
 }
 
+/// Names the variable of the flag that an error is about.
+fn variable(error: &clap::Error) -> String {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return String::new() };
+    let name = flag.trim_start_matches('-').split([' ', '=', '.']).next().unwrap_or_default();
+    format!(", by FLEET_{}", name.replace('-', "_").to_uppercase())
+}
+
 fn missing(verb: &str) -> String {
     let usage =
         Cli::command().find_subcommand_mut(verb).map(|verb| verb.render_usage().to_string()).unwrap_or_default();
     let usage = usage.trim_start_matches("Usage:").trim();
-    format!("fleet: {verb} needs more to go on\nhint: {usage}\n")
+    format!("fleet: an argument of {verb} is missing\nhint: {usage}\n")
 }
 
 /// Somebody typed the command where the verb belongs, or mistyped the verb.

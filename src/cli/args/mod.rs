@@ -26,6 +26,7 @@ Examples:
   fleet hosts -w '@web!web03'               whom a selection means
 
 `fleet VERB --help` lists a verb's flags. Each may also be set as FLEET_<NAME>=VALUE.
+TIME is 500ms, 10s, 5m, 1h or a number of seconds.
 
 Exit code: 0 all ok, 1 a host failed, 2 usage, 3 a host was unreachable, 4 stopped by --max-fail,
 70 an error of fleet's own, 124 timed out, 130 interrupted";
