@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Phase};
@@ -132,6 +132,36 @@ impl CancelToken {
             entries.push((current, id));
         }
         Subscription { entries }
+    }
+
+    /// Waits until this token or a parent is stopped at least as `stop`, and returns how; `None` once `until` came first.
+    ///
+    /// # Blocking
+    /// Until then; forever when `until` is `None` and nobody stops it.
+    pub fn wait(&self, stop: Stop, until: Option<Instant>) -> Option<Stop> {
+        let bell = Arc::new((Mutex::new(()), Condvar::new()));
+        let rung = Arc::clone(&bell);
+        let _subscription = self.subscribe(move |_| {
+            // Under the lock: whoever looked before this stop is already waiting.
+            let _locked = rung.0.lock().unwrap_or_else(PoisonError::into_inner);
+            rung.1.notify_all();
+        });
+        let mut locked = bell.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(stopped) = self.stopped().filter(|stopped| *stopped >= stop) {
+                return Some(stopped);
+            }
+            locked = match until {
+                None => bell.1.wait(locked).unwrap_or_else(PoisonError::into_inner),
+                Some(at) => {
+                    let left = at.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return None;
+                    }
+                    bell.1.wait_timeout(locked, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
     }
 
     /// Returns the descriptors that become readable (hang up) at an abort, this token's and its parents', for `poll(2)`.
@@ -360,6 +390,23 @@ impl Budget {
         }
     }
 
+    /// Waits for `duration` (`None`: until the budget ends) and returns what ended the wait before its time.
+    ///
+    /// # Blocking
+    /// For at most the budget; a cancellation ends the wait at once.
+    pub fn pause(&self, duration: Option<Duration>) -> Option<Exceeded> {
+        let wanted = duration.and_then(|duration| Instant::now().checked_add(duration));
+        let until = match (wanted, self.ends_at()) {
+            (Some(wanted), Some(end)) => Some(wanted.min(end)),
+            (wanted, end) => wanted.or(end),
+        };
+        self.cancel.wait(Stop::Abort, until);
+        match wanted {
+            Some(at) if Instant::now() >= at => None,
+            _ => self.exceeded(),
+        }
+    }
+
     /// Runs `work` and moves the time limit by as long as it took.
     pub fn uncharged<T>(&self, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
@@ -430,6 +477,21 @@ mod tests {
         drop(subscription);
         parent.stop(Stop::Abort);
         assert_eq!(heard.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_pause_is_ended_by_its_time_its_budget_or_an_abort() {
+        let token = CancelToken::new();
+        let budget = Budget::new(token.child());
+        assert_eq!(budget.pause(Some(Duration::from_millis(1))), None);
+        let limit = Duration::from_millis(1);
+        assert_eq!(budget.limited(limit).pause(Some(Duration::from_secs(60))), Some(Exceeded::Timeout(limit)));
+        assert_eq!(budget.limited(limit).pause(None), Some(Exceeded::Timeout(limit)));
+        std::thread::scope(|scope| {
+            scope.spawn(|| token.stop(Stop::Abort));
+            assert_eq!(budget.pause(None), Some(Exceeded::Cancelled));
+        });
+        assert_eq!(token.wait(Stop::Drain, None), Some(Stop::Abort));
     }
 
     #[test]

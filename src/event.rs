@@ -279,6 +279,11 @@ impl Class {
         }
     }
 
+    /// Tells whether a host that ended so counts against `--max-fail`: failed, unreachable, lost and timed out.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::Failed | Self::Unreachable | Self::Lost | Self::TimedOut)
+    }
+
     /// Judges an error: the table of DESIGN section 7 as one function.
     pub fn of_error(error: &Error) -> Self {
         let before_session = error.phase().is_some_and(Phase::is_before_session);
@@ -522,7 +527,7 @@ impl Summary {
 
     /// Returns how many hosts count against `--max-fail`: failed, unreachable, lost and timed out.
     pub fn failures(&self) -> usize {
-        [Class::Failed, Class::Unreachable, Class::Lost, Class::TimedOut].iter().map(|class| self.of(*class)).sum()
+        Class::ALL.into_iter().filter(|class| class.is_failure()).map(|class| self.of(class)).sum()
     }
 
     /// Tells whether every host ended well and every output got it.
@@ -575,6 +580,14 @@ pub trait Sink: Send {
     /// # Errors
     /// After an error the sink is closed: it gets no further events, the run drains, and the other sinks go on.
     fn handle(&mut self, event: &Event) -> io::Result<()>;
+
+    /// Shows what is buffered: called after each batch of events, when no more wait. Default: nothing.
+    ///
+    /// # Errors
+    /// As [`handle`](Self::handle).
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl<F: FnMut(&Event) -> io::Result<()> + Send> Sink for F {

@@ -73,6 +73,21 @@ pub enum HostKeyPolicy {
     Off,
 }
 
+impl HostKeyPolicy {
+    /// Every policy, as flags and inventories spell it.
+    pub const NAMES: [&'static str; 3] = ["strict", "accept-new", "off"];
+
+    /// Reads a policy as flags and inventories spell it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "strict" => Some(Self::Strict),
+            "accept-new" => Some(Self::AcceptNew),
+            "off" => Some(Self::Off),
+            _ => None,
+        }
+    }
+}
+
 /// A private key to log in with.
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -256,6 +271,8 @@ pub struct Host {
     pub user: String,
     /// How to log in.
     pub auth: Auth,
+    /// The password for `--become`, where that was asked for.
+    pub become_password: Option<Secret>,
     /// How the server's key is judged.
     pub host_key: HostKeyPolicy,
     /// Where keys are looked up; the first is where new ones are recorded.
@@ -283,6 +300,7 @@ impl Host {
             port: 22,
             user: local_user(),
             auth: Auth::default(),
+            become_password: None,
             host_key: HostKeyPolicy::default(),
             known_hosts: Vec::new(),
             host_key_alias: None,

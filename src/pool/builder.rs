@@ -1,0 +1,185 @@
+//! The settings of a pool.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Pool;
+use crate::transport::{ExecLimits, Transport};
+
+/// How many hosts may be in flight at once when nobody says.
+const FANOUT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
+/// Below what sshd's `MaxStartups 10:30:100` begins to drop (sshd_config(5)).
+const STARTS_PER_ADDRESS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
+const MAX_OUTPUT_BYTES: u64 = 1 << 30;
+const RETRY_DELAY: Duration = Duration::from_millis(200);
+
+/// How many hosts may fail before a run starts no more of them.
+///
+/// Failed, unreachable, lost and timed out hosts count. A run that crosses its threshold drains, and its summary says
+/// `threshold`, also when every host was in flight already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Threshold {
+    /// The run stops when more than this many failed; with 0 at the first.
+    Count(usize),
+    /// The run stops when more than this part of the submitted hosts failed, in percent.
+    Percent(u8),
+}
+
+impl Threshold {
+    pub(super) fn is_crossed(self, failures: usize, hosts: usize) -> bool {
+        match self {
+            Self::Count(limit) => failures > limit,
+            Self::Percent(percent) => failures as u128 * 100 > u128::from(percent) * hosts as u128,
+        }
+    }
+}
+
+/// The settings of a [`Pool`], each with its default.
+#[derive(Clone, Debug)]
+pub(super) struct Options {
+    pub(super) fanout: NonZeroUsize,
+    pub(super) handshakes: Option<NonZeroUsize>,
+    pub(super) starts_per_address: NonZeroUsize,
+    pub(super) timeout: Option<Duration>,
+    pub(super) limits: ExecLimits,
+    pub(super) deadline: Option<Duration>,
+    pub(super) max_fail: Option<Threshold>,
+    pub(super) retry_delay: Duration,
+    pub(super) phase_events: bool,
+    pub(super) output_events: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            fanout: FANOUT,
+            handshakes: None,
+            starts_per_address: STARTS_PER_ADDRESS,
+            timeout: None,
+            limits: ExecLimits { max_output_bytes: Some(MAX_OUTPUT_BYTES), ..ExecLimits::default() },
+            deadline: None,
+            max_fail: None,
+            retry_delay: RETRY_DELAY,
+            phase_events: false,
+            output_events: true,
+        }
+    }
+}
+
+/// Makes a [`Pool`]: [`Pool::builder`], settings, [`build`](Self::build).
+#[derive(Clone)]
+#[must_use]
+pub struct PoolBuilder {
+    transport: Arc<dyn Transport>,
+    options: Options,
+}
+
+impl std::fmt::Debug for PoolBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PoolBuilder").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl PoolBuilder {
+    pub(super) fn new(transport: Arc<dyn Transport>) -> Self {
+        Self { transport, options: Options::default() }
+    }
+
+    /// Sets how many hosts may be in flight at once. Default: every submitted host, up to 256.
+    pub fn fanout(mut self, fanout: NonZeroUsize) -> Self {
+        self.options.fanout = fanout;
+        self
+    }
+
+    /// Sets how many logins may be on their way at once in the whole pool. Default: as many as hosts in flight.
+    pub fn handshakes(mut self, handshakes: impl Into<Option<NonZeroUsize>>) -> Self {
+        self.options.handshakes = handshakes.into();
+        self
+    }
+
+    /// Sets how many logins may be on their way at once to one address and port. Default 8.
+    pub fn starts_per_address(mut self, starts: NonZeroUsize) -> Self {
+        self.options.starts_per_address = starts;
+        self
+    }
+
+    /// Sets how long an operation may take on one host, from the login's end. Default: forever.
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.options.timeout = timeout.into();
+        self
+    }
+
+    /// Sets how long a command may write nothing. Default: forever.
+    pub fn idle_timeout(mut self, idle: impl Into<Option<Duration>>) -> Self {
+        self.options.limits.idle = idle.into();
+        self
+    }
+
+    /// Sets how many bytes a command may write in all. Default 1 GiB; `None` is no limit.
+    pub fn max_output_bytes(mut self, max: impl Into<Option<u64>>) -> Self {
+        self.options.limits.max_output_bytes = max.into();
+        self
+    }
+
+    /// Sets how long after TERM a command is sent KILL, and how long after KILL its end is awaited. Default 5 s.
+    pub fn kill_after(mut self, kill_after: Duration) -> Self {
+        self.options.limits.kill_after = kill_after;
+        self
+    }
+
+    /// Sets how long a whole run may take, from its start. Default: forever.
+    ///
+    /// What is in flight then is ended (`timed_out`), and what waits is `not_started`. Jobs of
+    /// [`Pool::apply_async`] belong to no run and have no deadline.
+    pub fn deadline(mut self, deadline: impl Into<Option<Duration>>) -> Self {
+        self.options.deadline = deadline.into();
+        self
+    }
+
+    /// Sets how many hosts of a run may fail before it starts no more. Default: all.
+    pub fn max_fail(mut self, threshold: impl Into<Option<Threshold>>) -> Self {
+        self.options.max_fail = threshold.into();
+        self
+    }
+
+    /// Sets about how long the first wait before another attempt to connect is. Default 200 ms.
+    ///
+    /// It doubles with each attempt and is spread by half of it either way; [`Host::retries`](crate::Host::retries) says
+    /// how many attempts there are.
+    pub fn retry_delay(mut self, delay: Duration) -> Self {
+        self.options.retry_delay = delay;
+        self
+    }
+
+    /// Sets whether sinks hear each [`EventKind::Phase`](crate::EventKind::Phase). Default: no.
+    pub fn phase_events(mut self, wanted: bool) -> Self {
+        self.options.phase_events = wanted;
+        self
+    }
+
+    /// Sets whether sinks hear each [`EventKind::Output`](crate::EventKind::Output). Default: yes.
+    pub fn output_events(mut self, wanted: bool) -> Self {
+        self.options.output_events = wanted;
+        self
+    }
+
+    /// Makes the pool. No thread is started before there is work.
+    pub fn build(self) -> Pool {
+        Pool::new(self.transport, self.options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_threshold_is_crossed_above_its_value_not_at_it() {
+        assert!(!Threshold::Count(0).is_crossed(0, 5));
+        assert!(Threshold::Count(0).is_crossed(1, 5));
+        assert!(!Threshold::Percent(10).is_crossed(3, 30));
+        assert!(Threshold::Percent(10).is_crossed(4, 30));
+        assert!(!Threshold::Percent(100).is_crossed(30, 30));
+    }
+}

@@ -1,0 +1,254 @@
+//! What a worker does with one host: connect, run the operation, make the result.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::builder::Options;
+use super::clock::Clock;
+use super::gate::{Door, Gate};
+use super::report::{Task, panicked};
+use crate::budget::{Budget, CancelToken, Exceeded, Stop};
+use crate::error::{Error, ErrorKind, Phase, Result};
+use crate::event::{EventKind, Facts, HostResult, Note, Outcome};
+use crate::op::{Emit, Job, Operation};
+use crate::spool::SpoolSet;
+use crate::transport::{Session, Transport, Turn, Watch};
+
+/// What every worker of a pool shares.
+pub(super) struct Core {
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) options: Options,
+    pub(super) gate: Arc<Gate>,
+    pub(super) token: CancelToken,
+}
+
+/// What the hosts of one run, or one job, share.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) core: &'a Core,
+    pub(super) token: &'a CancelToken,
+    pub(super) deadline: Option<Instant>,
+    pub(super) spools: &'a SpoolSet,
+    /// Where events go, if anybody wants them.
+    pub(super) events: Option<&'a (dyn Emit + Sync)>,
+}
+
+/// A result, and whether it is to be thrown away and the host tried again because this machine is at a limit.
+pub(super) struct Done<T> {
+    pub(super) result: HostResult<T>,
+    pub(super) is_limited: bool,
+}
+
+/// Does everything for one host. Never panics.
+pub(super) fn run_host<T: Outcome + Send + 'static>(
+    context: &Context<'_>,
+    op: &dyn Operation<Output = T>,
+    task: &Task<'_>,
+) -> Done<T> {
+    let link = Link {
+        context,
+        task,
+        clock: Clock::start(task.submitted),
+        attempts: Cell::new(0),
+        has_begun: Cell::new(false),
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(|| link.run(op)))
+        .unwrap_or_else(|payload| Err(panicked(payload, link.clock.phase())))
+        .map_err(|error| error.in_phase(link.clock.phase()));
+    let is_limited = outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::LocalLimit)
+        && (!link.has_begun.get() || op.is_idempotent());
+    let Link { clock, attempts, .. } = link;
+    Done { result: task.end(outcome, attempts.get(), clock.stop(task.submitted)), is_limited }
+}
+
+/// One host's way through a worker.
+struct Link<'a> {
+    context: &'a Context<'a>,
+    task: &'a Task<'a>,
+    clock: Clock,
+    attempts: Cell<u32>,
+    has_begun: Cell<bool>,
+}
+
+impl Link<'_> {
+    fn run<T: Outcome + Send + 'static>(&self, op: &dyn Operation<Output = T>) -> Result<(T, Facts)> {
+        let Context { core, token, deadline, spools, events } = *self.context;
+        let budget = Budget::new(token.clone()).with_run_deadline(deadline);
+        let mut session = self.connect(&budget)?;
+        self.enter(Phase::Running)?;
+        let budget = match core.options.timeout {
+            Some(timeout) => budget.limited(timeout),
+            None => budget,
+        };
+        let job = Job {
+            host: self.task.host,
+            index: self.task.index,
+            total: self.task.total,
+            budget: &budget,
+            limits: &core.options.limits,
+            spools,
+            is_watched: events.is_some() && core.options.output_events,
+            events: self,
+        };
+        self.has_begun.set(true);
+        let value = op.run(&mut *session, &job)?;
+        let facts = value.facts();
+        session.close();
+        Ok((value, facts))
+    }
+
+    /// Connects, again after a drop before the login (DESIGN section 7, `--retries`).
+    fn connect(&self, budget: &Budget) -> Result<Box<dyn Session>> {
+        let host = self.task.host;
+        let watch = ConnectWatch {
+            link: self,
+            budget: budget.limited(host.timeouts.connect),
+            held: Arc::new(AtomicUsize::new(0)),
+        };
+        let token = self.context.token;
+        loop {
+            self.attempts.set(self.attempts.get() + 1);
+            let error = match self.context.core.transport.connect(host, &watch, &watch.budget) {
+                Ok(session) => return Ok(session),
+                Err(error) => error.in_phase(self.clock.phase()),
+            };
+            let attempt = self.attempts.get();
+            if attempt > host.retries || !is_drop_before_login(&error) || token.stopped().is_some() {
+                return Err(error);
+            }
+            let delay = spread(self.context.core.options.retry_delay, attempt - 1);
+            if watch.budget.remaining().is_some_and(|left| left <= delay) {
+                return Err(error);
+            }
+            watch.note(Note::Retrying { attempt, error: error.clone(), delay });
+            match token.wait(Stop::Drain, Instant::now().checked_add(delay)) {
+                None => {}
+                Some(Stop::Drain) => return Err(error),
+                Some(Stop::Abort) => return Err(Exceeded::Cancelled.in_phase(self.clock.phase())),
+            }
+        }
+    }
+
+    fn enter(&self, phase: Phase) -> Result<()> {
+        self.clock.enter(phase);
+        match self.context.events {
+            Some(events) if self.context.core.options.phase_events => {
+                events.emit(EventKind::Phase { host: Arc::clone(self.task.host), phase })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Emit for Link<'_> {
+    fn emit(&self, kind: EventKind) -> Result<()> {
+        match (kind, self.context.events) {
+            (EventKind::Phase { phase, .. }, _) => self.enter(phase),
+            (kind, Some(events)) => events.emit(kind),
+            (_, None) => Ok(()),
+        }
+    }
+}
+
+/// Hears of one host's attempts to connect. `held` counts the turns it has now.
+struct ConnectWatch<'a> {
+    link: &'a Link<'a>,
+    budget: Budget,
+    held: Arc<AtomicUsize>,
+}
+
+impl Watch for ConnectWatch<'_> {
+    fn phase(&self, phase: Phase) {
+        // A run that nobody collects any more is aborted: the budget tells.
+        let _ = self.budget.uncharged(|| self.link.enter(phase));
+    }
+
+    fn note(&self, note: Note) {
+        if let Some(events) = self.link.context.events {
+            let host = Arc::clone(self.link.task.host);
+            let _ = self.budget.uncharged(|| events.emit(EventKind::Note { host, note }));
+        }
+    }
+
+    /// A host that has a turn already (it races a second address) gets the next at once, above the limit if need be: two
+    /// hosts must not wait for each other's.
+    fn turn(&self, address: SocketAddr, budget: &Budget) -> Result<Turn> {
+        let gate = Arc::clone(&self.link.context.core.gate);
+        let door = Door::Address(address);
+        if self.held.load(Ordering::SeqCst) > 0 {
+            gate.enter_at_once(door);
+        } else {
+            let wait = || self.link.clock.queued(|| self.wait_for_turn(&gate, door));
+            // The transport may wait under a narrower budget than the one that covers all attempts.
+            let waited = if std::ptr::eq(budget, &self.budget) {
+                budget.uncharged(wait)
+            } else {
+                self.budget.uncharged(|| budget.uncharged(wait))
+            };
+            waited.map_err(|exceeded| exceeded.in_phase(Phase::Connect))?;
+        }
+        self.held.fetch_add(1, Ordering::SeqCst);
+        let held = Arc::clone(&self.held);
+        Ok(Turn::new(move || {
+            gate.leave(door);
+            if held.fetch_sub(1, Ordering::SeqCst) == 1 {
+                gate.leave(Door::All);
+            }
+        }))
+    }
+}
+
+impl ConnectWatch<'_> {
+    fn wait_for_turn(&self, gate: &Gate, door: Door) -> Result<(), Exceeded> {
+        let Context { token, deadline, .. } = *self.link.context;
+        gate.enter(door, token, deadline)?;
+        gate.enter(Door::All, token, deadline).inspect_err(|_| gate.leave(door))
+    }
+}
+
+/// Tells whether a server under load may have dropped the connection: a reset or an end before the login, or a line that
+/// is not SSH's ("Exceeded MaxStartups").
+fn is_drop_before_login(error: &Error) -> bool {
+    match (error.kind(), error.phase()) {
+        (ErrorKind::Disconnected, Some(phase)) => phase.is_before_session(),
+        (ErrorKind::Protocol, phase) => phase == Some(Phase::Banner),
+        _ => false,
+    }
+}
+
+/// Doubles the delay with each failed attempt and spreads it by half either way, so that a herd does not return as one.
+fn spread(delay: Duration, doublings: u32) -> Duration {
+    delay.saturating_mul(1 << doublings.min(6)).mul_f64(0.5 + fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_drops_before_the_login_are_worth_another_attempt() {
+        let is_drop = |kind, phase| is_drop_before_login(&Error::new(kind, "x").in_phase(phase));
+        assert!(is_drop(ErrorKind::Disconnected, Phase::Banner));
+        assert!(is_drop(ErrorKind::Disconnected, Phase::Login));
+        assert!(is_drop(ErrorKind::Protocol, Phase::Banner));
+        assert!(!is_drop(ErrorKind::Protocol, Phase::KeyExchange));
+        assert!(!is_drop(ErrorKind::Disconnected, Phase::Running));
+        assert!(!is_drop(ErrorKind::Connect, Phase::Connect));
+        assert!(!is_drop(ErrorKind::Timeout, Phase::Banner));
+        assert!(!is_drop(ErrorKind::Login, Phase::Login));
+        assert!(!is_drop(ErrorKind::HostKey, Phase::HostKey));
+    }
+
+    #[test]
+    fn delays_double_within_their_spread() {
+        for doublings in 0..4 {
+            let delay = spread(Duration::from_millis(200), doublings);
+            assert!(delay >= Duration::from_millis(100 << doublings));
+            assert!(delay < Duration::from_millis(300 << doublings));
+        }
+    }
+}
