@@ -5,8 +5,10 @@ pub mod budget;
 mod error;
 pub mod event;
 mod host;
+pub mod known_hosts;
 pub mod op;
 pub mod spool;
+mod ssh;
 pub mod transport;
 
 pub use budget::{Budget, CancelToken, Stop};
