@@ -9,10 +9,12 @@ pub mod fake;
 mod host;
 pub mod hostset;
 pub mod inventory;
+pub mod known_hosts;
 pub mod op;
 pub mod pool;
 pub mod sink;
 pub mod spool;
+mod ssh;
 pub mod transport;
 
 pub use budget::{Budget, CancelToken, Stop};
