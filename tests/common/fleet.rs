@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// A home and working directory of its own, without the user's ssh files, and without `FLEET_*`.
-pub struct Fleet {
+pub(crate) struct Fleet {
     dir: TempDir,
     env: Vec<(OsString, OsString)>,
     transcript: String,
@@ -16,17 +16,17 @@ pub struct Fleet {
 
 impl Fleet {
     /// Makes an empty directory to run in.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap(), env: Vec::new(), transcript: String::new() }
     }
 
     /// Returns the directory.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// Writes a file into the directory.
-    pub fn file(self, name: &str, text: &str) -> Self {
+    pub(crate) fn file(self, name: &str, text: &str) -> Self {
         let path = self.dir().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
@@ -34,13 +34,13 @@ impl Fleet {
     }
 
     /// Sets a variable for what is run from here on.
-    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.into(), value.as_ref().into()));
         self
     }
 
     /// Returns the command that runs the binary with these arguments.
-    pub fn command<I, S>(&self, args: I) -> Command
+    pub(crate) fn command<I, S>(&self, args: I) -> Command
     where
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
@@ -53,12 +53,12 @@ impl Fleet {
     }
 
     /// Runs the binary to its end.
-    pub fn output(&self, args: &[&str]) -> Output {
+    pub(crate) fn output(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 
     /// Runs the binary and adds the command, all of stdout, all of stderr and the code to the transcript.
-    pub fn run(mut self, args: &[&str]) -> Self {
+    pub(crate) fn run(mut self, args: &[&str]) -> Self {
         let output = self.output(args);
         let mut line = String::from("$");
         for (name, value) in &self.env {
@@ -83,7 +83,7 @@ impl Fleet {
     }
 
     /// Compares the transcript with `tests/golden/NAME.txt`; with `BLESS=1` writes it.
-    pub fn golden(self, name: &str) {
+    pub(crate) fn golden(self, name: &str) {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.txt"));
         let transcript = normalised(&self.transcript.replace(&*self.dir().to_string_lossy(), "[dir]"));
         if std::env::var_os("BLESS").is_some_and(|bless| bless == "1") {
@@ -99,7 +99,7 @@ impl Fleet {
 }
 
 /// Replaces what differs from run to run: times and run identities.
-pub fn normalised(text: &str) -> String {
+pub(crate) fn normalised(text: &str) -> String {
     let lines = text.split_inclusive('\n').map(|line| {
         let line = replaced(line, " in ", "[time]", |c| c.is_ascii_digit() || matches!(c, '.' | 's' | 'm' | 'h' | ' '));
         let line = replaced(&line, "\"time\":\"", "[time]", |c| c != '"');
