@@ -10,8 +10,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use fleet::pool::RunControl;
-use fleet::{Error, ErrorKind, Event, EventKind, Sink, Stream};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+use fleet::{Class, Error, ErrorKind, Event, EventKind, Sink, Stream};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike};
 
 use super::screen::Screen;
 
@@ -37,6 +37,8 @@ struct Counts {
     hosts: AtomicUsize,
     done: AtomicUsize,
     failed: AtomicUsize,
+    /// Hosts that a stop kept from being started.
+    left_out: AtomicUsize,
     is_transfer: AtomicBool,
     moved_bytes: AtomicU64,
     /// All bytes of the hosts whose transfer has begun.
@@ -53,6 +55,7 @@ impl Progress {
             hosts: AtomicUsize::new(0),
             done: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
+            left_out: AtomicUsize::new(0),
             is_transfer: AtomicBool::new(false),
             moved_bytes: AtomicU64::new(0),
             known_bytes: AtomicU64::new(0),
@@ -117,8 +120,13 @@ impl Sink for Progress {
             }
             EventKind::Transfer { host, done, total, .. } => self.transfer(&host.name, *done, *total),
             EventKind::Finished(report) => {
+                let count = match report.class() {
+                    Class::Ok => None,
+                    Class::NotStarted => Some(&self.counts.left_out),
+                    _ => Some(&self.counts.failed),
+                };
                 self.counts.done.fetch_add(1, Ordering::Relaxed);
-                self.counts.failed.fetch_add(usize::from(!report.is_ok()), Ordering::Relaxed);
+                count.map(|count| count.fetch_add(1, Ordering::Relaxed));
             }
             // The counts of the summary take the line's place.
             EventKind::RunFinished(_) => self.stop(),
@@ -146,10 +154,13 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (done, hosts) = (self.done.load(Ordering::Relaxed), self.hosts.load(Ordering::Relaxed));
         write!(f, "{done}/{hosts} done, {} running", self.control.running())?;
-        match self.failed.load(Ordering::Relaxed) {
-            0 => Ok(()),
-            failed => write!(f, ", {failed} failed"),
+        for (count, word) in [(&self.failed, "failed"), (&self.left_out, "not started")] {
+            match count.load(Ordering::Relaxed) {
+                0 => {}
+                count => write!(f, ", {count} {word}")?,
+            }
         }
+        Ok(())
     }
 }
 
@@ -166,7 +177,7 @@ impl<'a> Line<'a> {
         }
         let canvas = Canvas { screen: screen.clone(), text: Mutex::default() };
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::term_like(Box::new(canvas)));
-        bar.set_style(style("fleet: [{bar:20}] {counts}, {elapsed}, eta {eta}", counts));
+        bar.set_style(style("fleet: [{bar:20}] {counts}, {elapsed}{left}", counts));
         Self::Bar { bar, counts, has_transfer_style: false }
     }
 
@@ -176,7 +187,7 @@ impl<'a> Line<'a> {
                 if !*has_transfer_style && counts.is_transfer.load(Ordering::Relaxed) {
                     *has_transfer_style = true;
                     let template =
-                        "fleet: [{bar:20}] {counts}, {binary_bytes}, {binary_bytes_per_sec}, {elapsed}, eta {eta}";
+                        "fleet: [{bar:20}] {counts}, {binary_bytes}, {binary_bytes_per_sec}, {elapsed}{left}";
                     bar.set_style(style(template, counts));
                 }
                 let (position, length) = counts.position();
@@ -198,13 +209,21 @@ impl<'a> Line<'a> {
     }
 }
 
+// What cannot be formatted is not drawn.
 fn style(template: &str, counts: &Arc<Counts>) -> ProgressStyle {
     let counts = Arc::clone(counts);
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    style.progress_chars("=> ").with_key("counts", move |_: &indicatif::ProgressState, out: &mut dyn fmt::Write| {
-        // A line that cannot be formatted is not drawn.
-        let _ = write!(out, "{counts}");
-    })
+    style
+        .progress_chars("=> ")
+        .with_key("counts", move |_: &ProgressState, out: &mut dyn fmt::Write| {
+            let _ = write!(out, "{counts}");
+        })
+        .with_key("left", |state: &ProgressState, out: &mut dyn fmt::Write| {
+            // Before anything is done there is nothing to guess from.
+            if state.pos() > 0 && Some(state.pos()) < state.len() {
+                let _ = write!(out, ", eta {:#}", HumanDuration(state.eta()));
+            }
+        })
 }
 
 /// Takes what indicatif would draw and gives it to the screen as one line.

@@ -65,6 +65,9 @@ impl Screen {
     /// Sets the progress line, which stands below everything else on standard error; an empty one takes it away.
     pub(crate) fn set_bar(&self, bar: &str) {
         let mut state = self.lock();
+        if state.is_bar_shown && state.bar == bar {
+            return;
+        }
         let mut bytes = Vec::new();
         state.hide_bar(&mut bytes);
         bar.clone_into(&mut state.bar);
