@@ -107,7 +107,7 @@ impl Request<'_> {
         options.verbose = self.output.verbose;
         options.quiet = self.output.quiet;
         options.color = self.target(Stream::Stderr, screen).color;
-        Status::new(screen.writer(Stream::Stderr), options)
+        Status::new(screen.own_writer(), options)
     }
 
     fn progress(&self, screen: &Screen, control: &RunControl) -> Result<Option<Progress>, Refusal> {
