@@ -1,4 +1,5 @@
 //! Inventories from the outside: every error's exact words, precedence, selections, the example file.
+#![expect(clippy::unwrap_used, reason = "a test's helpers may fail it")]
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,7 +20,9 @@ fn selector(hosts: &[&str]) -> Selector {
     selector
 }
 
-fn usage(error: Error) -> String {
+/// Returns the whole message of an error that must be of the kind `Usage`.
+fn usage(error: impl std::borrow::Borrow<Error>) -> String {
+    let error = error.borrow();
     assert_eq!(error.kind(), ErrorKind::Usage);
     error.chain()
 }
@@ -363,7 +366,6 @@ fn selections_read_in_both_spellings() {
         ("@web", "web1 web2 web3 web4"),
         ("@prod", "web1 web2 db1 db2"),
         ("@*", "web1 web2 web3 web4 db1 db2 odd:90 2222"),
-        ("@[web,db]", "!bad hostset"),
         ("@web!@prod", "web3 web4"),
         ("@web&@prod", "web1 web2"),
         ("@web^@prod", "web3 web4 db1 db2"),
@@ -384,13 +386,7 @@ fn selections_read_in_both_spellings() {
         ("web1:2222:&all", "web1 2222"),
         ("@web:!web1", "web2 web3 web4"),
     ] {
-        match names.strip_prefix('!') {
-            None => assert_eq!(select(&inventory, expression).unwrap(), names, "{expression}"),
-            Some(start) => {
-                let error = usage(select(&inventory, expression).unwrap_err());
-                assert!(error.contains(start), "{expression}: {error}");
-            }
-        }
+        assert_eq!(select(&inventory, expression).unwrap(), names, "{expression}");
     }
 }
 
@@ -458,17 +454,14 @@ fn addresses_are_told_by_how_they_are_written() {
         ]
     );
     for (expression, names) in [
-        ("u@a:22,v@a,b:22!a:22", "!no host"),
+        ("u@a:22,v@a,b:22!a:22", "v@a b:22"),
         ("u@a:22,v@a:22,b:22!v@a:22", "u@a:22 b:22"),
         ("10.0.0.[1-4]!10.0.0.[2-3]", "10.0.0.1 10.0.0.4"),
         ("u@10.0.0.1,10.0.0.2:22!10.0.0.1", "10.0.0.2:22"),
         ("10.0.0.[1-3]&10.0.0.[2-9]", "10.0.0.2 10.0.0.3"),
         ("10.0.0.[1-2]^10.0.0.[2-3]", "10.0.0.1 10.0.0.3"),
     ] {
-        match select(&inventory, expression) {
-            Ok(found) => assert_eq!(found, names, "{expression}"),
-            Err(error) => assert!(names.starts_with('!'), "{expression}: {error}"),
-        }
+        assert_eq!(select(&inventory, expression).unwrap(), names, "{expression}");
     }
 }
 
