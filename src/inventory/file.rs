@@ -63,7 +63,7 @@ impl<'t> Tables<'t> {
                 other => {
                     let what = if value.get_ref().is_table() { "table" } else { "key" };
                     let near = did_you_mean(other, TABLES);
-                    return Err(source.error(&name.span(), format!("unknown {what} \"{other}\"{near}")));
+                    return Err(source.error(&name.span(), format!("unknown {what} {other:?}{near}")));
                 }
             };
             for (entry, value) in source.table(format_args!("[{}]", name.get_ref()), value)? {
@@ -97,7 +97,7 @@ impl<'t> Builder<'_, 't> {
     fn declare_groups(&mut self, tables: &Tables<'t>) -> Result<()> {
         for Table { place, span, .. } in tables.list.iter().filter(|table| table.place.kind == Kind::Group) {
             check_group(place.name)
-                .map_err(|why| self.source.error(span, format!("\"{}\" cannot name a group: {why}", place.name)))?;
+                .map_err(|why| self.source.error(span, format!("{:?} cannot name a group: {why}", place.name)))?;
             let name: Arc<str> = place.name.into();
             self.inventory.group_ids.insert(name.clone(), self.inventory.groups.len());
             self.inventory.groups.push(Group {
@@ -234,7 +234,7 @@ impl<'t> Builder<'_, 't> {
         if let Some(id) = self.inventory.host_ids.get(name) {
             return Ok(*id);
         }
-        check_host(name).map_err(|why| self.source.error(span, format!("\"{name}\" cannot name a host: {why}")))?;
+        check_host(name).map_err(|why| self.source.error(span, format!("{name:?} cannot name a host: {why}")))?;
         let id = self.inventory.hosts.len();
         let name: Arc<str> = name.into();
         self.inventory.host_ids.insert(name.clone(), id);
@@ -255,7 +255,7 @@ impl<'t> Builder<'_, 't> {
         self.inventory.group_ids.get(name).copied().ok_or_else(|| {
             let near = did_you_mean(name, self.inventory.groups());
             let mend = if near.is_empty() { format!(": add [groups.{name}]") } else { near };
-            self.source.wrong(item, format!("names an unknown group \"{name}\"{mend}"))
+            self.source.wrong(item, format!("names an unknown group {name:?}{mend}"))
         })
     }
 

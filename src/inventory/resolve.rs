@@ -44,7 +44,8 @@ impl Inventory {
     ///
     /// Keys are offered before the password. Without an `identity` the existing ones of `~/.ssh/id_ed25519`, `id_ecdsa` and
     /// `id_rsa` are offered, unless a password is set: a server counts every refused key as a failed login (`MaxAuthTries`),
-    /// and would end the connection before the password's turn.
+    /// and would end the connection before the password's turn. `identity = []` offers no key. A passphrase is fetched only
+    /// where there is a key.
     ///
     /// # Errors
     ///

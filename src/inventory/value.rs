@@ -99,7 +99,7 @@ impl<'t> Source<'t> {
             let span = name.span();
             let Some(key) = KEYS.into_iter().find(|known| known == name.get_ref()) else {
                 let near = did_you_mean(name.get_ref(), place.kind.keys());
-                return Err(self.error(&span, format!("unknown key \"{}\" in {place}{near}", name.get_ref())));
+                return Err(self.error(&span, format!("unknown key {:?} in {place}{near}", name.get_ref())));
             };
             let setting = Setting { place, key, value };
             match Kind::of_key(key) {
@@ -227,7 +227,7 @@ impl<'t> Source<'t> {
         let text = self.string(setting)?;
         HostKeyPolicy::from_name(text).ok_or_else(|| {
             let known = HostKeyPolicy::NAMES;
-            self.wrong(setting, format!("must be {}, not \"{text}\"{}", known.join(", "), did_you_mean(text, known)))
+            self.wrong(setting, format!("must be {}, not {text:?}{}", known.join(", "), did_you_mean(text, known)))
         })
     }
 
