@@ -60,6 +60,11 @@ impl Screen {
         let _ = self.own_writer().write_all(format!("fleet: {line}\n").as_bytes());
     }
 
+    /// Writes a warning to standard error.
+    pub(crate) fn warn(&self, warning: &str) {
+        self.say(&format!("warning: {}", fleet::sink::escape(warning)));
+    }
+
     /// Writes a reply and returns its code.
     pub(crate) fn reply(&self, reply: &Reply) -> ExitCode {
         let stream = if reply.is_answer { Stream::Stdout } else { Stream::Stderr };
