@@ -125,7 +125,7 @@ pub struct Auth {
 pub struct Timeouts {
     /// From resolving to the end of the login, all attempts and their backoff together. Default 10 s.
     pub connect: Duration,
-    /// How often a silent connection is asked for a sign of life. Default 15 s; zero turns it off.
+    /// How often a silent connection is asked for a sign of life. Default 15 s, at least 2 s; zero turns it off.
     pub alive_interval: Duration,
     /// After how many such intervals without a byte the connection is `lost`. Default 3.
     pub alive_count: u32,

@@ -14,7 +14,7 @@ pub mod op;
 pub mod pool;
 pub mod sink;
 pub mod spool;
-mod ssh;
+pub mod ssh;
 pub mod transport;
 
 pub use budget::{Budget, CancelToken, Stop};
@@ -25,4 +25,5 @@ pub use host::{Auth, Host, HostKeyPolicy, HostSpec, Identity, Secret, SecretRef,
 pub use inventory::Inventory;
 pub use op::{Exec, ExecOutput, Job, Operation, Ping};
 pub use pool::{Outputs, Pool, PoolBuilder, RunControl, Threshold};
+pub use ssh::SshTransport;
 pub use transport::{Ended, ExitStatus, Session, Transport};

@@ -51,7 +51,7 @@ impl HostSet {
     pub fn parse(text: &str) -> Result<Self> {
         Self::parse_at(text).map_err(|error| {
             let Syntax { column, message } = error;
-            Error::new(ErrorKind::Usage, format!("bad hostset \"{text}\": {message} at column {column}"))
+            Error::new(ErrorKind::Usage, format!("bad hostset {text:?}: {message} at column {column}"))
         })
     }
 

@@ -95,7 +95,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, Syntax> {
             tokens.push(Token::Mark { mark: c, column });
             continue;
         }
-        if matches!(tokens.last(), Some(Token::Term(_))) {
+        if matches!(tokens.last(), Some(Token::Term(term)) if !term.text.ends_with(':')) {
             return Err(Syntax::new(column, "expected an operator: \",\", \"!\", \"&\" or \"^\""));
         }
         let mut text = String::new();
@@ -129,7 +129,7 @@ fn read_regex(cursor: &mut Cursor<'_>, text: &mut String) -> Result<(), Syntax> 
     Ok(())
 }
 
-/// Reads up to the next operator or space outside brackets.
+/// Reads up to the next operator, space or regular expression outside brackets.
 fn read_word(cursor: &mut Cursor<'_>, text: &mut String) {
     let mut depth = 0_usize;
     while let Some(c) = cursor.peek() {
@@ -140,6 +140,9 @@ fn read_word(cursor: &mut Cursor<'_>, text: &mut String) {
             _ => {}
         }
         text.extend(cursor.bump());
+        if c == ':' && depth == 0 && cursor.peek() == Some('~') {
+            break;
+        }
     }
 }
 
@@ -359,6 +362,7 @@ mod tests {
             ("[::1]:22:!web[1-2,4]", "+[::1]:22-web[1-2,4]"),
             ("~/a:b/:!c", "+~/a:b/-c"),
             ("a , !b", "+a-b"),
+            ("a:~/b:(c|d)/:e:!f", "+a+~/b:(c|d)/+e-f"),
         ] {
             assert_eq!(read(text).as_deref(), Ok(steps), "{text}");
         }
@@ -372,6 +376,7 @@ mod tests {
             ("a,", 3, wanted),
             ("a,,b", 3, wanted),
             ("a b", 3, "expected an operator: \",\", \"!\", \"&\" or \"^\""),
+            ("a:~/b/", 3, "expected an operator: \",\", \"!\", \"&\" or \"^\""),
             ("a(b)", 2, "expected an operator: \",\", \"!\", \"&\" or \"^\""),
             ("!a", 1, "expected a host, a group or a pattern before \"!\" (every host but some: *!NAME)"),
             ("(a", 3, "expected \")\""),

@@ -1,6 +1,6 @@
 //! Building an inventory from its TOML text.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,12 +23,15 @@ pub(super) fn read(text: &str, path: &Path) -> Result<Inventory> {
     let document = DeTable::parse(text).map_err(|error| source.syntax(&error))?;
     let tables = Tables::collect(&source, document.get_ref())?;
     let inventory = Inventory { source: Some(path.to_owned()), ..Inventory::default() };
-    let mut builder = Builder { source: &source, inventory, tables: HashMap::new() };
+    let mut builder = Builder { source: &source, inventory, tables: Vec::new() };
+    builder.reserve(tables.list.len());
     builder.declare_groups(&tables)?;
     for table in &tables.list {
         builder.table(table)?;
     }
-    builder.finish()
+    let mut inventory = builder.finish()?;
+    inventory.lines = source.into_lines();
+    Ok(inventory)
 }
 
 /// One table of the file.
@@ -60,7 +63,7 @@ impl<'t> Tables<'t> {
                 other => {
                     let what = if value.get_ref().is_table() { "table" } else { "key" };
                     let near = did_you_mean(other, TABLES);
-                    return Err(source.error(&name.span(), format!("unknown {what} \"{other}\"{near}")));
+                    return Err(source.error(&name.span(), format!("unknown {what} {other:?}{near}")));
                 }
             };
             for (entry, value) in source.table(format_args!("[{}]", name.get_ref()), value)? {
@@ -77,21 +80,29 @@ impl<'t> Tables<'t> {
 struct Builder<'s, 't> {
     source: &'s Source<'t>,
     inventory: Inventory,
-    /// The table that defines each host of its own, by the host's place, for duplicates.
-    tables: HashMap<usize, (Place<'t>, usize)>,
+    /// The table that defines each host, by the host's place, for duplicates.
+    tables: Vec<Option<(Place<'t>, usize)>>,
 }
 
 impl<'t> Builder<'_, 't> {
+    /// Makes room for as many hosts as there are tables.
+    fn reserve(&mut self, tables: usize) {
+        self.inventory.hosts.reserve(tables);
+        self.inventory.host_ids.reserve(tables);
+        self.inventory.layers.reserve(tables);
+        self.tables.reserve(tables);
+    }
+
     /// Names every group, so that a table may speak of one that comes later.
     fn declare_groups(&mut self, tables: &Tables<'t>) -> Result<()> {
         for Table { place, span, .. } in tables.list.iter().filter(|table| table.place.kind == Kind::Group) {
             check_group(place.name)
-                .map_err(|why| self.source.error(span, format!("\"{}\" cannot name a group: {why}", place.name)))?;
+                .map_err(|why| self.source.error(span, format!("{:?} cannot name a group: {why}", place.name)))?;
             let name: Arc<str> = place.name.into();
             self.inventory.group_ids.insert(name.clone(), self.inventory.groups.len());
             self.inventory.groups.push(Group {
                 name,
-                line: self.source.line(span),
+                offset: span.start,
                 layer: Layer::default(),
                 hosts: Vec::new(),
                 children: Vec::new(),
@@ -128,8 +139,10 @@ impl<'t> Builder<'_, 't> {
     }
 
     fn group_hosts(&mut self, group: usize, item: Setting<'t>) -> Result<()> {
-        for name in self.expand(item)?.iter() {
-            let id = self.host(&name, &item.value.span())?;
+        let span = item.value.span();
+        let names = self.names(self.source.string(item)?, &span)?;
+        for name in names.iter() {
+            let id = self.host(&name, &span)?;
             self.join(id, group);
         }
         Ok(())
@@ -145,7 +158,7 @@ impl<'t> Builder<'_, 't> {
     }
 
     fn hosts(&mut self, table: &Table<'t>, layer: Layer, own_keys: OwnKeys<'t>) -> Result<()> {
-        let names = HostSet::parse(table.place.name).map_err(|error| self.source.error(&table.span, error))?;
+        let names = self.names(table.place.name, &table.span)?;
         let mut addresses = None;
         let mut groups = Vec::new();
         for key in own_keys {
@@ -187,25 +200,33 @@ impl<'t> Builder<'_, 't> {
 
     /// Notes which table defines a host, and refuses a second one.
     fn define(&mut self, id: usize, table: &Table<'t>) -> Result<()> {
-        let line = self.source.line(&table.span);
-        let Some((place, first)) = self.tables.insert(id, (table.place, line)) else { return Ok(()) };
+        if self.tables.len() <= id {
+            self.tables.resize(id + 1, None);
+        }
+        let Some(slot) = self.tables.get_mut(id) else { return Ok(()) };
+        let Some((place, offset)) = slot.replace((table.place, table.span.start)) else { return Ok(()) };
         let name = self.inventory.hosts.get(id).map_or("", |entry| &*entry.name);
+        let line = self.source.line(offset);
         let second = table.place;
-        let what = format!("host \"{name}\" is defined twice: in {place} on line {first} and in {second}");
+        let what = format!("host \"{name}\" is defined twice: in {place} on line {line} and in {second}");
         Err(self.source.error(&table.span, what))
     }
 
     /// Reads an address, or as many as there are names.
-    fn addresses(&self, key: Setting<'t>, names: u64) -> Result<HostSet> {
-        let addresses = self.expand(key)?;
+    fn addresses(&self, key: Setting<'t>, names: u64) -> Result<Expansion<'t>> {
+        let addresses = self.names(self.source.string(key)?, &key.value.span())?;
         match addresses.len() {
             count if count == names => Ok(addresses),
             count => Err(self.source.wrong(key, format!("stands for {count} addresses, the name for {names} hosts"))),
         }
     }
 
-    fn expand(&self, item: Setting<'t>) -> Result<HostSet> {
-        HostSet::parse(self.source.string(item)?).map_err(|error| self.source.error(&item.value.span(), error))
+    fn names(&self, text: &'t str, span: &Range<usize>) -> Result<Expansion<'t>> {
+        let is_one = !text.contains(|c: char| matches!(c, '[' | ']' | ',') || c.is_whitespace());
+        match is_one && !text.is_empty() {
+            true => Ok(Expansion::One(text)),
+            false => HostSet::parse(text).map(Expansion::Many).map_err(|error| self.source.error(span, error)),
+        }
     }
 
     /// Returns the host of a name, made if it is new.
@@ -213,7 +234,7 @@ impl<'t> Builder<'_, 't> {
         if let Some(id) = self.inventory.host_ids.get(name) {
             return Ok(*id);
         }
-        check_host(name).map_err(|why| self.source.error(span, format!("\"{name}\" cannot name a host: {why}")))?;
+        check_host(name).map_err(|why| self.source.error(span, format!("{name:?} cannot name a host: {why}")))?;
         let id = self.inventory.hosts.len();
         let name: Arc<str> = name.into();
         self.inventory.host_ids.insert(name.clone(), id);
@@ -234,7 +255,7 @@ impl<'t> Builder<'_, 't> {
         self.inventory.group_ids.get(name).copied().ok_or_else(|| {
             let near = did_you_mean(name, self.inventory.groups());
             let mend = if near.is_empty() { format!(": add [groups.{name}]") } else { near };
-            self.source.wrong(item, format!("names an unknown group \"{name}\"{mend}"))
+            self.source.wrong(item, format!("names an unknown group {name:?}{mend}"))
         })
     }
 
@@ -249,14 +270,38 @@ impl<'t> Builder<'_, 't> {
     fn finish(mut self) -> Result<Inventory> {
         if let Some(cycle) = self.inventory.cycle() {
             let names: Vec<&str> = cycle.iter().map(|id| &*self.inventory.group(*id).name).collect();
-            let line = cycle.first().map_or(0, |id| self.inventory.group(*id).line);
-            let what = format!("{}: groups form a cycle: {}", self.inventory.place(line), names.join(" → "));
-            return Err(crate::Error::new(crate::ErrorKind::Usage, what));
+            let offset = cycle.first().map_or(0, |id| self.inventory.group(*id).offset);
+            let what = format!("groups form a cycle: {}", names.join(" → "));
+            return Err(self.source.error(&(offset..offset), what));
         }
         for entry in &mut self.inventory.hosts {
             entry.groups.sort_unstable();
         }
         Ok(self.inventory)
+    }
+}
+
+/// A written hostset; most are a single name, which needs no parsing.
+#[derive(Debug)]
+enum Expansion<'t> {
+    One(&'t str),
+    Many(HostSet),
+}
+
+impl Expansion<'_> {
+    fn len(&self) -> u64 {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(set) => set.len(),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let (one, many) = match self {
+            Self::One(name) => (Some(Cow::Borrowed(*name)), None),
+            Self::Many(set) => (None, Some(set.iter().map(Cow::Owned))),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
     }
 }
 

@@ -10,8 +10,8 @@ use super::set::Bits;
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     pub(super) name: Arc<str>,
-    /// The line of its header.
-    pub(super) line: usize,
+    /// Where its header stands in the text.
+    pub(super) offset: usize,
     pub(super) layer: Layer,
     /// The hosts it names directly, or that name it.
     pub(super) hosts: Vec<usize>,

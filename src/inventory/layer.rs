@@ -5,22 +5,22 @@ use std::fmt;
 
 use crate::host::{Settings, Var};
 
-/// The settings and variables of one table, and the lines they stand on.
+/// The settings and variables of one table, and where in the text they stand.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Layer {
     pub(super) settings: Settings,
     pub(super) vars: BTreeMap<String, Var>,
-    pub(super) lines: Vec<(&'static str, usize)>,
+    pub(super) offsets: Vec<(&'static str, usize)>,
 }
 
 impl Layer {
-    /// Returns the line that sets a key, from 1.
-    pub(super) fn line(&self, key: &str) -> Option<usize> {
-        self.lines.iter().find(|(name, _)| *name == key).map(|(_, line)| *line)
+    /// Returns where in the text a key is set.
+    pub(super) fn offset(&self, key: &str) -> Option<usize> {
+        self.offsets.iter().find(|(name, _)| *name == key).map(|(_, offset)| *offset)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.offsets.is_empty()
     }
 }
 
@@ -77,33 +77,18 @@ pub const KEYS: [&str; 17] = [
     "groups",
 ];
 
-const GROUP: [&str; 2] = ["hosts", "children"];
-const HOST: [&str; 2] = ["address", "groups"];
-
 impl Kind {
-    /// Returns the keys that only this kind of table has.
-    pub(super) fn own_keys(self) -> &'static [&'static str] {
-        match self {
-            Self::Defaults => &[],
-            Self::Group => &GROUP,
-            Self::Host => &HOST,
+    /// Returns the kind of table that a key is reserved for.
+    pub(super) fn of_key(key: &str) -> Option<Self> {
+        match key {
+            "hosts" | "children" => Some(Self::Group),
+            "address" | "groups" => Some(Self::Host),
+            _ => None,
         }
     }
 
     /// Returns the keys that this kind of table may have.
     pub(super) fn keys(self) -> impl Iterator<Item = &'static str> {
-        KEYS.into_iter()
-            .filter(move |key| !(GROUP.contains(key) || HOST.contains(key)) || self.own_keys().contains(key))
-    }
-
-    /// Returns the kind of table that a key belongs to, for one that does not belong here.
-    pub(super) fn owner(key: &str) -> Option<&'static str> {
-        if GROUP.contains(&key) {
-            Some("[groups.NAME]")
-        } else if HOST.contains(&key) {
-            Some("[hosts.NAME]")
-        } else {
-            None
-        }
+        KEYS.into_iter().filter(move |key| Self::of_key(key).is_none_or(|kind| kind == self))
     }
 }

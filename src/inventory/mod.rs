@@ -53,6 +53,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostSpec;
 use group::Group;
 use layer::Layer;
+use value::Lines;
 
 pub use layer::KEYS;
 pub use resolve::{Overrides, Resolved};
@@ -63,6 +64,7 @@ pub use select::{Names, NoNames, Selector, Target};
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
     source: Option<PathBuf>,
+    lines: Lines,
     defaults: Layer,
     groups: Vec<Group>,
     group_ids: HashMap<Arc<str>, usize>,
@@ -208,7 +210,8 @@ impl Inventory {
     }
 
     /// Returns `hosts.toml:12` for messages.
-    fn place(&self, line: usize) -> String {
+    fn place(&self, offset: usize) -> String {
+        let line = self.lines.line(offset);
         let source = self.source.as_deref().unwrap_or(Path::new("inventory"));
         format!("{}:{line}", source.display())
     }

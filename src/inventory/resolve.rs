@@ -44,7 +44,8 @@ impl Inventory {
     ///
     /// Keys are offered before the password. Without an `identity` the existing ones of `~/.ssh/id_ed25519`, `id_ecdsa` and
     /// `id_rsa` are offered, unless a password is set: a server counts every refused key as a failed login (`MaxAuthTries`),
-    /// and would end the connection before the password's turn.
+    /// and would end the connection before the password's turn. `identity = []` offers no key. A passphrase is fetched only
+    /// where there is a key.
     ///
     /// # Errors
     ///
@@ -218,8 +219,8 @@ impl<'a> Resolver<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Found<'a, T> {
     value: &'a T,
-    /// Its line in the inventory; none for a flag.
-    line: Option<usize>,
+    /// Where it stands in the inventory; none for a flag.
+    offset: Option<usize>,
 }
 
 /// Everything that has a say about one host, the nearest first.
@@ -254,17 +255,17 @@ impl<'a> Layers<'a> {
         'a: 'f,
     {
         let found = |layer: &'a Layer| {
-            let line = layer.line(key).or_else(|| (key == "identity").then(|| layer.line("key")).flatten());
-            read(&layer.settings).map(|value| Found { value, line })
+            let short = (key == "identity").then(|| layer.offset("key")).flatten();
+            read(&layer.settings).map(|value| Found { value, offset: layer.offset(key).or(short) })
         };
         if let Some(value) = target.or_else(|| read(self.flags)) {
-            return Ok(Some(Found { value, line: None }));
+            return Ok(Some(Found { value, offset: None }));
         }
         if let Some(own) = self.host.and_then(found) {
             return Ok(Some(own));
         }
         if let Some(value) = name {
-            return Ok(Some(Found { value, line: None }));
+            return Ok(Some(Found { value, offset: None }));
         }
         if let Some(id) = self.nearest_group(key, |layer| read(&layer.settings))? {
             return Ok(found(&self.inventory.group(id).layer));
@@ -300,7 +301,7 @@ impl<'a> Layers<'a> {
 
     fn conflict(&self, key: &str, first: usize, second: usize) -> Error {
         let (first, second) = (self.inventory.group(first), self.inventory.group(second));
-        let place = self.inventory.place(second.line);
+        let place = self.inventory.place(second.offset);
         usage(format!(
             "{place}: groups \"{}\" and \"{}\" set \"{key}\" differently for host \"{}\": set it on the host",
             first.name, second.name, self.name
@@ -334,8 +335,8 @@ impl<'a> Layers<'a> {
 
     /// Says where a setting comes from: `host "web01" (hosts.toml:12)`.
     fn origin<T>(&self, found: &Found<'_, T>) -> String {
-        match found.line {
-            Some(line) => format!("host \"{}\" ({})", self.name, self.inventory.place(line)),
+        match found.offset {
+            Some(offset) => format!("host \"{}\" ({})", self.name, self.inventory.place(offset)),
             None => format!("host \"{}\"", self.name),
         }
     }

@@ -10,6 +10,22 @@ use super::term::{Address, Choice, Evaluator, Login};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What to select: the flags `-w`, `-g`, `-a` and `-x`. With none of them, every host of the inventory.
+///
+/// A selection is made of terms:
+///
+/// | term | stands for |
+/// |---|---|
+/// | `web1`, `web[01-20]` | hosts of the inventory, by name |
+/// | `root@web1`, `web1:2222` | the same, with another user or port |
+/// | `root@h`, `h:22`, `10.0.0.5`, `[::1]:22` | an address that the inventory does not have; without an inventory any name is one |
+/// | `@web`, `@rack[1-3]`, `@w*` | the hosts of a group and its children; of several groups |
+/// | `web*`, `db?` | hosts whose whole name matches |
+/// | `~/^db\d/` | hosts in whose name the regular expression is found; `\/` is a slash |
+///
+/// They are joined as in ClusterShell, from left to right and with parentheses: `a,b` both, `a!b` without, `a&b` in both,
+/// `a^b` in one of them. Where `:&`, `:!`, `,&` or `,!` occurs, the whole is read as Ansible's instead: `web:&prod:!db` takes
+/// unions (`:` or `,`) first, then intersections, then exclusions; a bare group name and `all` stand for their hosts; without
+/// a union it starts from every host. A `:DIGITS` at the end of a term is a port, unless a host or a group has that name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Selector {
@@ -118,7 +134,7 @@ impl Inventory {
         let Choice { hosts, logins, addresses } = choice;
         let listed = hosts.iter().filter_map(|id| {
             let name = self.hosts.get(id)?.name.clone();
-            let Login { user, port } = logins.get(&id).cloned().unwrap_or_default();
+            let Login { user, port } = logins.get(&id).map(|(login, _)| login.clone()).unwrap_or_default();
             Some(Target { name, address: None, user, port })
         });
         let written = addresses.list.into_iter().map(|Address { name, host, login: Login { user, port } }| Target {
@@ -158,8 +174,8 @@ fn describe(selector: &Selector) -> String {
     words.join(" ")
 }
 
-/// The users and ports written beside inventory hosts, by the hosts' places.
-pub(super) type Logins = HashMap<usize, Login>;
+/// The users and ports written beside inventory hosts, and the words that hold them, by the hosts' places.
+pub(super) type Logins = HashMap<usize, (Login, Arc<str>)>;
 
 fn usage(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::Usage, what)

@@ -86,18 +86,12 @@ impl Choice {
     ///
     /// When one inventory host is written with two logins: it can be reached by one only.
     pub(super) fn unite(&mut self, other: Self) -> Result<()> {
-        for (id, login) in other.logins {
+        for (id, (login, written)) in other.logins {
             match self.logins.get(&id) {
-                Some(first) if *first != login && self.hosts.contains(id) => {
-                    let shown = |login: &Login| {
-                        let user = login.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
-                        let port = login.port.map(|port| format!(":{port}")).unwrap_or_default();
-                        format!("{user}HOST{port}")
-                    };
-                    let both = format!("{} and {}", shown(first), shown(&login));
-                    return Err(usage(format!("one host is selected with two logins: {both}")));
+                Some((first, before)) if *first != login && self.hosts.contains(id) => {
+                    return Err(usage(format!("\"{before}\" and \"{written}\" are one host: keep one of them")));
                 }
-                _ => self.logins.insert(id, login),
+                _ => self.logins.insert(id, (login, written)),
             };
         }
         self.hosts.union(&other.hosts);
@@ -287,7 +281,7 @@ impl<'a> Evaluator<'a> {
             let mut one = Choice::default();
             one.hosts.insert(*id);
             if login != Login::default() {
-                one.logins.insert(*id, login);
+                one.logins.insert(*id, (login, word.into()));
             }
             choice.unite(one)?;
             return Ok(true);

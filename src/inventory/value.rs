@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::layer::{Kind, Layer, Place};
+use super::layer::{KEYS, Kind, Layer, Place};
 use super::secret::{SECRET_FORMS, expand_home};
 use super::spelling::did_you_mean;
 use crate::duration::parse_duration;
@@ -22,9 +22,27 @@ pub(super) type Value<'t> = Spanned<DeValue<'t>>;
 #[derive(Debug)]
 pub(super) struct Source<'t> {
     path: &'t Path,
-    /// The offset of each line.
-    lines: Vec<usize>,
+    lines: Lines,
     text: &'t str,
+}
+
+/// Where each line of a text starts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lines(Vec<usize>);
+
+impl Lines {
+    fn new(text: &str) -> Self {
+        Self(std::iter::once(0).chain(text.match_indices('\n').map(|(offset, _)| offset + 1)).collect())
+    }
+
+    /// Returns the line of a place, from 1.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        self.0.partition_point(|start| *start <= offset)
+    }
+
+    fn start(&self, line: usize) -> usize {
+        self.0.get(line.saturating_sub(1)).copied().unwrap_or_default()
+    }
 }
 
 /// A key of a table and its value.
@@ -40,25 +58,28 @@ pub(super) type OwnKeys<'t> = Vec<Setting<'t>>;
 
 impl<'t> Source<'t> {
     pub(super) fn new(text: &'t str, path: &'t Path) -> Self {
-        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(offset, _)| offset + 1)).collect();
-        Self { path, lines, text }
+        Self { path, lines: Lines::new(text), text }
+    }
+
+    pub(super) fn into_lines(self) -> Lines {
+        self.lines
     }
 
     /// Returns the line of a place, from 1.
-    pub(super) fn line(&self, span: &Range<usize>) -> usize {
-        self.lines.partition_point(|start| *start <= span.start)
+    pub(super) fn line(&self, offset: usize) -> usize {
+        self.lines.line(offset)
     }
 
     /// Makes an error that names the file and the line.
     pub(super) fn error(&self, span: &Range<usize>, what: impl std::fmt::Display) -> Error {
-        Error::new(ErrorKind::Usage, format!("{}:{}: {what}", self.path.display(), self.line(span)))
+        Error::new(ErrorKind::Usage, format!("{}:{}: {what}", self.path.display(), self.line(span.start)))
     }
 
     /// Turns a TOML error into one line that names the file, the line and the column.
     pub(super) fn syntax(&self, error: &toml::de::Error) -> Error {
         let span = error.span().unwrap_or_default();
-        let line = self.line(&span);
-        let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or_default();
+        let line = self.line(span.start);
+        let start = self.lines.start(line);
         let column = self.text.get(start..span.start).map_or(1, |before| before.chars().count() + 1);
         let what = error.message().lines().collect::<Vec<_>>().join(", ");
         Error::new(ErrorKind::Usage, format!("{}:{line}:{column}: {what}", self.path.display()))
@@ -75,26 +96,25 @@ impl<'t> Source<'t> {
         let mut layer = Layer::default();
         let mut own_keys = OwnKeys::new();
         for (name, value) in table {
-            let Some(key) = place.kind.keys().find(|known| *known == name.get_ref()) else {
-                return Err(self.unknown_key(place, &name.span(), name.get_ref()));
+            let span = name.span();
+            let Some(key) = KEYS.into_iter().find(|known| known == name.get_ref()) else {
+                let near = did_you_mean(name.get_ref(), place.kind.keys());
+                return Err(self.error(&span, format!("unknown key {:?} in {place}{near}", name.get_ref())));
             };
             let setting = Setting { place, key, value };
-            if place.kind.own_keys().contains(&key) {
-                own_keys.push(setting);
-                continue;
+            match Kind::of_key(key) {
+                None => {
+                    layer.offsets.push((key, span.start));
+                    self.setting(&mut layer, setting)?;
+                }
+                Some(kind) if kind == place.kind => own_keys.push(setting),
+                Some(kind) => {
+                    let owner = if kind == Kind::Group { "[groups.NAME]" } else { "[hosts.NAME]" };
+                    return Err(self.error(&span, format!("\"{key}\" belongs in {owner}, not in {place}")));
+                }
             }
-            layer.lines.push((key, self.line(&name.span())));
-            self.setting(&mut layer, setting)?;
         }
         Ok((layer, own_keys))
-    }
-
-    fn unknown_key(&self, place: Place<'_>, span: &Range<usize>, key: &str) -> Error {
-        if let Some(owner) = Kind::owner(key) {
-            return self.error(span, format!("\"{key}\" belongs in {owner}, not in {place}"));
-        }
-        let near = did_you_mean(key, place.kind.keys());
-        self.error(span, format!("unknown key \"{key}\" in {place}{near}"))
     }
 
     fn setting(&self, layer: &mut Layer, setting: Setting<'_>) -> Result<()> {
@@ -207,7 +227,7 @@ impl<'t> Source<'t> {
         let text = self.string(setting)?;
         HostKeyPolicy::from_name(text).ok_or_else(|| {
             let known = HostKeyPolicy::NAMES;
-            self.wrong(setting, format!("must be {}, not \"{text}\"{}", known.join(", "), did_you_mean(text, known)))
+            self.wrong(setting, format!("must be {}, not {text:?}{}", known.join(", "), did_you_mean(text, known)))
         })
     }
 

@@ -34,8 +34,6 @@ pub(crate) struct PrivateKey {
     private_pem: Zeroizing<String>,
     public_blob: Vec<u8>,
     public_line: String,
-    key_type: &'static str,
-    comment: String,
 }
 
 impl PrivateKey {
@@ -50,13 +48,15 @@ impl PrivateKey {
     }
 
     /// Returns the public key as SSH sends it (RFC 4253 section 6.6).
+    #[cfg(test)]
     pub(crate) fn public_blob(&self) -> &[u8] {
         &self.public_blob
     }
 
     /// Returns the type, such as `ssh-ed25519`; `ssh-rsa` for every RSA key, whatever signature is used with it.
-    pub(crate) fn key_type(&self) -> &'static str {
-        self.key_type
+    #[cfg(test)]
+    pub(crate) fn key_type(&self) -> &str {
+        self.public_line.split(' ').next().unwrap_or_default()
     }
 
     /// Returns the fingerprint as OpenSSH shows it, `SHA256:…`.
@@ -64,21 +64,10 @@ impl PrivateKey {
         known_hosts::fingerprint(&self.public_blob)
     }
 
-    /// Returns the comment that an OpenSSH-form key carries; empty for the other forms.
-    pub(crate) fn comment(&self) -> &str {
-        &self.comment
-    }
-
-    fn new(key: &PKey<Private>, comment: String) -> Result<Self, Flaw> {
+    fn new(key: &PKey<Private>) -> Result<Self, Flaw> {
         let normal = pem::normalize(key)?;
         let public_line = format!("{} {}", normal.key_type, STANDARD.encode(&normal.public_blob));
-        Ok(Self {
-            private_pem: normal.private_pem,
-            public_blob: normal.public_blob,
-            public_line,
-            key_type: normal.key_type,
-            comment,
-        })
+        Ok(Self { private_pem: normal.private_pem, public_blob: normal.public_blob, public_line })
     }
 }
 
@@ -218,11 +207,8 @@ fn cannot_read(name: &str, error: io::Error) -> Error {
 fn parse(text: &[u8], passphrase: Option<&Secret>) -> Result<PrivateKey, Flaw> {
     let passphrase = passphrase.map(Secret::expose);
     match Form::of(text)? {
-        Form::OpenSsh(armored) => {
-            let (key, comment) = openssh::read(armored, passphrase)?;
-            PrivateKey::new(&key, comment)
-        }
-        Form::Pem(text) => PrivateKey::new(&pem::read(text, passphrase)?, String::new()),
+        Form::OpenSsh(armored) => PrivateKey::new(&openssh::read(armored, passphrase)?),
+        Form::Pem(text) => PrivateKey::new(&pem::read(text, passphrase)?),
     }
 }
 

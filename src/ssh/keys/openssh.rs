@@ -17,17 +17,15 @@ use super::{Damage, Flaw};
 
 const MAGIC: &[u8] = b"openssh-key-v1\0";
 
-/// Returns the key and its comment. `armored` begins after the `BEGIN` line's dashes.
-pub(super) fn read(armored: &str, passphrase: Option<&str>) -> Result<(PKey<Private>, String), Flaw> {
+/// Returns the key. `armored` begins after the `BEGIN` line's dashes.
+pub(super) fn read(armored: &str, passphrase: Option<&str>) -> Result<PKey<Private>, Flaw> {
     let bytes = dearmor(armored)?;
     let mut envelope = Envelope::read(&bytes)?;
     // The public half says the type before anybody has to type a passphrase for a key that cannot be used.
     supported_type(Reader(envelope.public_blob).string()?)?;
     let private = envelope.decrypt(passphrase)?;
     let mut reader = Reader(&private);
-    let key = read_pair(&mut reader)?;
-    let comment = reader.string().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default();
-    Ok((key, comment))
+    read_pair(&mut reader)
 }
 
 /// Tells whether the key is encrypted.

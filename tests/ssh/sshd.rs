@@ -1,0 +1,1 @@
+//! Against OpenSSH's sshd on loopback.
