@@ -2,13 +2,13 @@
 
 mod args;
 mod exit;
+mod keys;
 mod plan;
 mod progress;
 mod prompt;
 mod run;
 mod screen;
 mod signal;
-mod stub;
 mod usage;
 mod verbs;
 
@@ -39,10 +39,5 @@ pub(crate) fn main() -> ExitCode {
 /// Returns what `--version` says after the program's name.
 fn version() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
-    TEXT.get_or_init(|| [env!("CARGO_PKG_VERSION"), &libraries()].join("\n").trim_end().to_owned())
-}
-
-/// Returns the versions of the libraries that decide what fleet can talk to, one a line.
-fn libraries() -> String {
-    String::new()
+    TEXT.get_or_init(|| format!("{}\n{}", env!("CARGO_PKG_VERSION"), fleet::ssh::versions()))
 }

@@ -6,18 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::inventory::{Inventory, LocalSecrets, Lookup, Overrides, SecretUse, Secrets, Selector, Target};
-use fleet::transport::Transport;
 use fleet::{Host, Secret, SecretRef, Settings, hostset};
 
 use super::args::{Connect, Order, Select};
 use super::exit::Refusal;
 use super::prompt;
 use super::screen::Screen;
-
-/// Returns how hosts are reached.
-pub(crate) fn transport() -> Arc<dyn Transport> {
-    Arc::new(fleet::fake::FakeTransport::new())
-}
 
 /// The hosts that were selected, before they are resolved.
 pub(crate) struct Selection {
@@ -70,7 +64,7 @@ impl Selection {
     ) -> Result<Vec<Arc<Host>>, Refusal> {
         let mut warnings = Vec::new();
         let has_asked_in_vain = Cell::new(false);
-        let ask = |what, host: &str| prompt::ask(what, host).inspect_err(|_| has_asked_in_vain.set(true));
+        let ask = |what, host: &str| prompt::secret(what, host).inspect_err(|_| has_asked_in_vain.set(true));
         let mut secrets = LocalSecrets::new().on_ask(ask).on_warning(|warning| warnings.push(warning.to_owned()));
         let resolved = self.inventory.resolve(&self.targets, &overrides(connect)?, &mut secrets).map_err(|error| {
             let refusal = Refusal::from(error);
@@ -82,7 +76,7 @@ impl Selection {
         drop(secrets);
         warnings.extend(resolved.warnings);
         for warning in warnings.iter().filter(|_| !is_quiet) {
-            screen.say(&format!("warning: {}", fleet::sink::escape(warning)));
+            screen.warn(warning);
         }
         Ok(resolved.hosts)
     }

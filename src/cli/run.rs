@@ -5,13 +5,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet::event::StopReason;
 use fleet::pool::{PoolBuilder, RunControl};
 use fleet::sink::{Json, JsonOptions, Status, StatusOptions, Target, Text, TextOptions};
-use fleet::{Host, Operation, Pool, Sink, Stop, Stream, event::StopReason};
+use fleet::{Host, Operation, Pool, Sink, SshTransport, Stop, Stream};
 use unicode_width::UnicodeWidthStr;
 
 use super::args::{ColorWhen, Connect, Format, Output, Run, Select};
 use super::exit::{self, Refusal};
+use super::keys;
 use super::plan::{self, Selection};
 use super::progress::Progress;
 use super::screen::{Screen, Writer, json_line};
@@ -49,8 +51,11 @@ impl Request<'_> {
             return self.rehearse(&selection, screen);
         }
         let op = make()?;
-        let hosts = selection.resolve(self.connect, screen, self.output.quiet)?;
+        let mut hosts = selection.resolve(self.connect, screen, self.output.quiet)?;
         drop(selection);
+        let transport = SshTransport::new();
+        keys::unlock(&mut hosts)?;
+        keys::load(&transport, &hosts, screen, self.output.quiet)?;
 
         let control = RunControl::new();
         let on_close = control.clone();
@@ -65,13 +70,13 @@ impl Request<'_> {
         sinks.push(&mut status);
 
         let _listener = signal::Listener::start(control.clone())?;
-        let summary = self.pool().build().run(&hosts, op, &control, &mut sinks);
+        let summary = self.pool(transport).build().run(&hosts, op, &control, &mut sinks);
         Ok(exit::of_run(&summary, screen.is_closed()))
     }
 
-    fn pool(&self) -> PoolBuilder {
+    fn pool(&self, transport: SshTransport) -> PoolBuilder {
         let Output { format, verbose, .. } = *self.output;
-        let builder = Pool::shared_builder(plan::transport())
+        let builder = Pool::builder(transport)
             .handshakes(self.connect.handshakes)
             .timeout(plan::limit(self.timeout))
             .idle_timeout(plan::limit(self.idle_timeout))
@@ -107,7 +112,7 @@ impl Request<'_> {
         options.verbose = self.output.verbose;
         options.quiet = self.output.quiet;
         options.color = self.target(Stream::Stderr, screen).color;
-        Status::new(screen.writer(Stream::Stderr), options)
+        Status::new(screen.own_writer(), options)
     }
 
     fn progress(&self, screen: &Screen, control: &RunControl) -> Result<Option<Progress>, Refusal> {

@@ -46,13 +46,23 @@ impl Screen {
 
     /// Returns a writer to a stream; what is written to it appears at once.
     pub(crate) fn writer(&self, stream: Stream) -> Writer {
-        Writer { screen: self.clone(), stream }
+        Writer { screen: self.clone(), stream, is_own: false }
+    }
+
+    /// Returns a writer to standard error for fleet's own lines, which begin on a line of their own.
+    pub(crate) fn own_writer(&self) -> Writer {
+        Writer { screen: self.clone(), stream: Stream::Stderr, is_own: true }
     }
 
     /// Writes a line of fleet's own to standard error.
     pub(crate) fn say(&self, line: &str) {
         // Nobody is left to be told that standard error is gone.
-        let _ = self.writer(Stream::Stderr).write_all(format!("fleet: {line}\n").as_bytes());
+        let _ = self.own_writer().write_all(format!("fleet: {line}\n").as_bytes());
+    }
+
+    /// Writes a warning to standard error.
+    pub(crate) fn warn(&self, warning: &str) {
+        self.say(&format!("warning: {}", fleet::sink::escape(warning)));
     }
 
     /// Writes a reply and returns its code.
@@ -91,7 +101,7 @@ impl Screen {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+    fn write(&self, stream: Stream, bytes: &[u8], is_own: bool) -> io::Result<()> {
         let mut state = self.lock();
         if state.is_closed {
             // The end is silent; who wrote has heard of it already.
@@ -101,6 +111,9 @@ impl Screen {
             // One write with the progress line around it: nothing flickers.
             let mut framed = Vec::with_capacity(bytes.len() + state.bar.len() + 16);
             state.hide_bar(&mut framed);
+            if is_own && state.is_mid_line {
+                framed.push(b'\n');
+            }
             framed.extend_from_slice(bytes);
             state.is_mid_line = bytes.last().is_some_and(|last| *last != b'\n');
             state.show_bar(&mut framed);
@@ -158,11 +171,12 @@ pub(crate) fn json_line(value: &impl serde::Serialize) -> String {
 pub(crate) struct Writer {
     screen: Screen,
     stream: Stream,
+    is_own: bool,
 }
 
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.screen.write(self.stream, bytes)?;
+        self.screen.write(self.stream, bytes, self.is_own)?;
         Ok(bytes.len())
     }
 

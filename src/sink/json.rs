@@ -357,9 +357,9 @@ impl Serialize for SummaryLine<'_> {
     }
 }
 
-/// Returns seconds to the microsecond.
+/// Returns seconds to a tenth of a millisecond: finer ones would be written with an exponent.
 fn seconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e6
+    (duration.as_secs_f64() * 1e4).round() / 1e4
 }
 
 #[cfg(test)]

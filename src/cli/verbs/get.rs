@@ -1,11 +1,12 @@
 use std::process::ExitCode;
 
+use fleet::op;
+
 use crate::cli::args::Get;
 use crate::cli::exit::Refusal;
 use crate::cli::plan::check_writable;
 use crate::cli::run::Request;
 use crate::cli::screen::Screen;
-use crate::cli::stub as op;
 
 /// Copies a file or directory from each host.
 pub(crate) fn run(args: &Get, screen: &Screen) -> Result<ExitCode, Refusal> {

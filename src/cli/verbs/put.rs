@@ -1,10 +1,11 @@
 use std::process::ExitCode;
 
+use fleet::op;
+
 use crate::cli::args::Put;
 use crate::cli::exit::Refusal;
 use crate::cli::run::Request;
 use crate::cli::screen::Screen;
-use crate::cli::stub as op;
 
 /// Copies local files to each host.
 pub(crate) fn run(args: &Put, screen: &Screen) -> Result<ExitCode, Refusal> {
