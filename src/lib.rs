@@ -24,6 +24,6 @@ pub use event::{Class, Event, EventKind, HostReport, HostResult, Outcome, Sink, 
 pub use host::{Auth, Host, HostKeyPolicy, HostSpec, Identity, Secret, SecretRef, Settings, Timeouts, Var};
 pub use inventory::Inventory;
 pub use op::{Exec, ExecOutput, Job, Operation, Ping};
-pub use ssh::SshTransport;
 pub use pool::{Handle, Outputs, Pool, PoolBuilder, RunControl, Threshold};
+pub use ssh::SshTransport;
 pub use transport::{Ended, ExitStatus, Session, Transport};

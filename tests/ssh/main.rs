@@ -1,5 +1,5 @@
 //! What fleet does with real SSH servers: the simulator and OpenSSH's sshd.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 #[path = "../common/sshd.rs"]
 #[expect(dead_code, reason = "each test binary uses a part of the fixture")]
