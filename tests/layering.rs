@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 const LEVELS: [(&str, u8); 15] = [
     ("error", 0),
     ("duration", 1),
+    ("limit", 1),
     ("budget", 1),
     ("hostset", 1),
     ("host", 1),
