@@ -158,8 +158,17 @@ impl<T: Outcome + Send + 'static> Collector<T> {
             batch.push(Message::Event(shared.event(EventKind::Stopping { stop, reason, running })));
         }
         let reason = if self.is_late { StopReason::Deadline } else { reason };
-        let left = shared.queue.close();
+        let left = shared.queue.flush();
+        if left.is_empty() {
+            return;
+        }
         shared.control.unqueue(left.len());
+        // A host that was put back may have events on their way: they come before its result.
+        for _ in 0..self.receiver.len() {
+            if let Ok(message) = self.receiver.try_recv() {
+                self.accept(message, batch);
+            }
+        }
         for task in left.into_iter().filter_map(|index| shared.task(index)) {
             self.accept(Message::Done(task.without_worker(never_started(reason))), batch);
         }

@@ -19,6 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::budget::CancelToken;
+use crate::error::Result;
 use crate::event::{HostResult, Sink, Summary};
 use crate::host::Host;
 use crate::op::Operation;
@@ -29,6 +30,9 @@ mod clock;
 mod collector;
 mod control;
 mod gate;
+mod handle;
+mod imap;
+mod jobs;
 mod outputs;
 mod queue;
 mod report;
@@ -39,10 +43,13 @@ mod worker;
 
 pub use builder::{PoolBuilder, Threshold};
 pub use control::RunControl;
+pub use handle::Handle;
+pub use imap::{Ordered, Unordered};
 pub use outputs::Outputs;
 
 use builder::Options;
 use gate::Gate;
+use jobs::Jobs;
 use run::Forget;
 use worker::Core;
 
@@ -50,8 +57,11 @@ use worker::Core;
 ///
 /// Cheap to make: threads start with the work and end with it. May be used from several threads; the turns to log in are
 /// counted across all of its runs.
+///
+/// Dropping a pool is [`terminate`](Self::terminate) and [`join`](Self::join).
 pub struct Pool {
     core: Arc<Core>,
+    jobs: Jobs,
 }
 
 impl fmt::Debug for Pool {
@@ -73,7 +83,8 @@ impl Pool {
 
     fn new(transport: Arc<dyn Transport>, options: Options) -> Self {
         let gate = Arc::new(Gate::new(options.starts_per_address, options.handshakes));
-        Self { core: Arc::new(Core { transport, options, gate, token: CancelToken::new() }) }
+        let core = Arc::new(Core { transport, options, gate, token: CancelToken::new() });
+        Self { jobs: Jobs::new(&core), core }
     }
 
     /// Returns the token that stops everything this pool does, now and later.
@@ -151,6 +162,92 @@ impl Pool {
         });
         results.into_iter().flatten().collect()
     }
+
+    /// Runs `op` on every host and returns the results as hosts end, at the pace they are taken.
+    ///
+    /// Hosts are begun at once. Dropping the iterator, or the pool, aborts what still runs.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use fleet::{Host, Ping, Pool, fake::FakeTransport};
+    ///
+    /// let pool = Pool::builder(FakeTransport::new()).build();
+    /// let hosts: Vec<_> = (0..9).map(|n| Arc::new(Host::new(format!("web{n}"), "10.0.0.1"))).collect();
+    /// let first_bad = pool.imap_unordered(&hosts, Ping).find(|result| !result.is_ok());
+    /// assert!(first_bad.is_none());
+    /// ```
+    pub fn imap_unordered<O: Operation + 'static>(&self, hosts: &[Arc<Host>], op: O) -> Unordered<O::Output> {
+        Unordered::start(&self.core, hosts, op)
+    }
+
+    /// Runs `op` on every host and returns the results in the order of the hosts, each as soon as it can be.
+    ///
+    /// Otherwise as [`imap_unordered`](Self::imap_unordered).
+    pub fn imap<O: Operation + 'static>(&self, hosts: &[Arc<Host>], op: O) -> Ordered<O::Output> {
+        Ordered::start(&self.core, hosts, op)
+    }
+
+    /// Submits one job and returns its handle. Also known as `submit`.
+    ///
+    /// # Errors
+    /// `Usage` when the pool is closed or stopped, `LocalLimit` when its collector's thread cannot be started.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use fleet::{Host, Ping, Pool, fake::FakeTransport};
+    ///
+    /// let pool = Pool::builder(FakeTransport::new()).build();
+    /// let handle = pool.submit(&Arc::new(Host::new("web01", "10.0.0.1")), Ping)?;
+    /// assert!(handle.get().is_ok());
+    /// # Ok::<(), fleet::Error>(())
+    /// ```
+    pub fn submit<O: Operation + 'static>(&self, host: &Arc<Host>, op: O) -> Result<Handle<O::Output>> {
+        self.jobs.submit(host, op, None)
+    }
+
+    /// Submits one job, and has `callback` called with its result before the handle is resolved.
+    ///
+    /// Callbacks run one at a time on the pool's collector thread, also for jobs that were cancelled; a slow one delays the
+    /// results of others. A callback that panics makes the job fail: its handle gets an error of kind
+    /// [`Panic`](crate::ErrorKind::Panic). [`Handle::get`] inside a callback is an error where it would have to wait.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit); the callback is not called then.
+    pub fn apply_async<O: Operation + 'static>(
+        &self,
+        host: &Arc<Host>,
+        op: O,
+        callback: impl FnOnce(&HostResult<O::Output>) + Send + 'static,
+    ) -> Result<Handle<O::Output>> {
+        self.jobs.submit(host, op, Some(Box::new(callback)))
+    }
+
+    /// Takes no more jobs; those submitted go on. [`run`](Self::run) and the like are not jobs: they still work.
+    pub fn close(&self) {
+        self.jobs.close();
+    }
+
+    /// Stops everything the pool does: jobs, runs, iterators. Returns at once.
+    ///
+    /// Jobs that wait are resolved as `not_started`, running ones as `cancelled` once they heard.
+    pub fn terminate(&self) {
+        self.jobs.terminate();
+    }
+
+    /// Closes the pool and waits until every job has its result.
+    ///
+    /// # Errors
+    /// `Usage` inside a callback or an operation of this pool's jobs: it would wait for itself.
+    ///
+    /// # Blocking
+    /// Until the last callback returned.
+    pub fn join(&self) -> Result<()> {
+        self.jobs.join()
+    }
 }
 
 /// Returns the name of a worker that begins with `host`; the system shows its first 15 bytes.
@@ -170,6 +267,11 @@ use tests::spawn_hook;
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::event::{Class, Event, EventKind};
+    use crate::fake::FakeTransport;
+    use crate::op::Ping;
     use std::cell::Cell;
 
     thread_local! {
@@ -178,7 +280,48 @@ mod tests {
 
     pub(super) fn spawn_hook() -> std::io::Result<()> {
         let left = THREADS_LEFT.get();
-        THREADS_LEFT.set(left.saturating_sub(1));
-        if left == 0 { Err(std::io::Error::from(std::io::ErrorKind::WouldBlock)) } else { Ok(()) }
+        if left != usize::MAX {
+            THREADS_LEFT.set(left.saturating_sub(1));
+        }
+        if left == 0 { Err(std::io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    }
+
+    fn hosts(count: usize) -> Vec<Arc<Host>> {
+        (0..count).map(|number| Arc::new(Host::new(format!("web{number}"), "10.0.0.1"))).collect()
+    }
+
+    #[test]
+    fn threads_that_cannot_start_leave_their_hosts_to_those_that_run() {
+        let fake = FakeTransport::new();
+        let pool = Pool::builder(fake.clone()).build();
+        let mut warnings = Vec::new();
+        let mut sink = |event: &Event| {
+            if let EventKind::Warning(text) = &event.kind {
+                warnings.push(text.clone());
+            }
+            Ok(())
+        };
+        THREADS_LEFT.set(1);
+        let summary = pool.run(&hosts(20), Ping, &RunControl::new(), &mut [&mut sink]);
+        THREADS_LEFT.set(usize::MAX);
+        assert_eq!(summary.of(Class::Ok), 20);
+        assert_eq!(fake.peak_sessions(), 1);
+        let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+        assert!(warning.starts_with("cannot start a thread: "), "{warning}");
+        assert!(warning.ends_with("going on with 1 host at once"), "{warning}");
+    }
+
+    #[test]
+    fn without_any_thread_every_host_has_an_error() {
+        let pool = Pool::builder(FakeTransport::new()).build();
+        THREADS_LEFT.set(0);
+        let results = pool.map(&hosts(5), Ping);
+        let handle = pool.submit(&hosts(1)[0], Ping);
+        THREADS_LEFT.set(usize::MAX);
+        assert_eq!(results.len(), 5);
+        for result in results.iter().chain([&handle.unwrap().get()]) {
+            assert_eq!(result.error().map(crate::Error::kind), Some(ErrorKind::LocalLimit));
+            assert_eq!(result.class(), Class::Error);
+        }
     }
 }

@@ -21,7 +21,10 @@ struct State<I> {
     fanout: usize,
     /// How many more items may be taken.
     released: usize,
-    closed: bool,
+    /// No new items.
+    is_closed: bool,
+    /// Nor old ones: what waited was given up.
+    is_flushed: bool,
 }
 
 impl<I> State<I> {
@@ -58,7 +61,8 @@ impl<I> Queue<I> {
                 workers: 0,
                 fanout: fanout.max(1),
                 released: usize::MAX,
-                closed: false,
+                is_closed: false,
+                is_flushed: false,
             }),
         }
     }
@@ -80,7 +84,7 @@ impl<I> Queue<I> {
     /// The item, when the queue is closed.
     pub(super) fn push(&self, item: I) -> Result<(), I> {
         let mut state = self.lock();
-        if state.closed {
+        if state.is_closed {
             return Err(item);
         }
         state.waiting.push_back(item);
@@ -106,7 +110,7 @@ impl<I> Queue<I> {
         let mut state = self.lock();
         state.workers -= 1;
         state.fanout = state.workers.max(1);
-        if state.workers == 0 || state.closed {
+        if state.workers == 0 || state.is_flushed {
             return Err(taken.item);
         }
         state.give_back(taken.item);
@@ -126,10 +130,10 @@ impl<I> Queue<I> {
     /// Puts an item back that hit a limit of this machine, and allows one worker less than there are.
     ///
     /// # Errors
-    /// The item, when the queue is closed or the item was alone already: trying again cannot help.
+    /// The item, when the queue was flushed or the item was alone already: trying again cannot help.
     pub(super) fn put_back(&self, taken: Taken<I>) -> Result<(), I> {
         let mut state = self.lock();
-        if state.closed || taken.is_alone {
+        if state.is_flushed || taken.is_alone {
             return Err(taken.item);
         }
         state.fanout = state.fanout.min(state.workers.saturating_sub(1)).max(1);
@@ -149,16 +153,16 @@ impl<I> Queue<I> {
         state.waiting.remove(place)
     }
 
-    /// Refuses new items. Returns those that were never taken.
-    pub(super) fn close(&self) -> VecDeque<I> {
+    /// Refuses new items and old ones. Returns those that were never taken.
+    pub(super) fn flush(&self) -> VecDeque<I> {
         let mut state = self.lock();
-        state.closed = true;
+        (state.is_closed, state.is_flushed) = (true, true);
         std::mem::take(&mut state.waiting)
     }
 
     /// Refuses new items, and lets those that wait be taken.
-    pub(super) fn refuse(&self) {
-        self.lock().closed = true;
+    pub(super) fn close(&self) {
+        self.lock().is_closed = true;
     }
 
     /// Returns how many workers may live at once.
@@ -218,10 +222,12 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_queue_takes_nothing_back() {
-        let queue = Queue::new([7], 4);
+    fn a_flushed_queue_takes_nothing_back() {
+        let queue = Queue::new([7, 8], 4);
         let taken = queue.claim(never).unwrap();
-        assert!(queue.close().is_empty());
+        queue.close();
+        assert_eq!(queue.push(9), Err(9));
+        assert_eq!(queue.flush(), [8]);
         assert_eq!(queue.put_back(taken).unwrap_err(), 7);
         assert_eq!(queue.push(8), Err(8));
     }

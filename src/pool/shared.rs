@@ -109,7 +109,9 @@ impl<'op, T: Outcome + Send + 'static> Shared<'op, T> {
         if !self.are_events_wanted || self.has_warned.swap(true, Ordering::SeqCst) {
             return None;
         }
-        let message = format!("{}: going on with {} hosts at once", cause.chain(), self.queue.fanout());
+        let fanout = self.queue.fanout();
+        let hosts = if fanout == 1 { "host" } else { "hosts" };
+        let message = format!("{}: going on with {fanout} {hosts} at once", cause.chain());
         Some(self.event(EventKind::Warning(message)))
     }
 

@@ -78,12 +78,20 @@ impl Known<'_> {
             Verdict::Revoked(place) => Err(self.revoked(&place, &blob)),
             _ if policy == HostKeyPolicy::Off => Ok(()),
             Verdict::Changed(known) | Verdict::OtherTypeKnown(known) => Err(self.changed(&known, key_type, &blob)),
+            Verdict::Unknown if self.is_known_without_port(&blob) => Ok(()),
             Verdict::Unknown if policy == HostKeyPolicy::Strict => {
                 let fingerprint = fingerprint(&blob);
                 Err(refuse(format!("the host key of {} is not in known_hosts: {key_type} {fingerprint}", self.name)))
             }
             Verdict::Unknown => self.accept(key_type, &blob, watch),
         }
+    }
+
+    /// Tells whether the key is known for the plain address; ssh takes that for any port of it (sshconnect.c).
+    fn is_known_without_port(&self, blob: &[u8]) -> bool {
+        self.host.host_key_alias.is_none()
+            && self.host.port != 22
+            && self.known.verdict(&self.host.address, blob) == Verdict::Match
     }
 
     fn revoked(&self, place: &Place, blob: &[u8]) -> Error {

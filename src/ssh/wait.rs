@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::error::{Fault, disconnected, sort};
-use super::io::Io;
+use super::io::{Ending, Io};
 use super::raw::{Link, Step};
 use crate::budget::{Budget, seconds};
 use crate::error::{Error, ErrorKind, Phase, Result};
@@ -98,7 +98,12 @@ impl Driver {
                 let what = "the server sent 64 KiB without an SSH banner";
                 return Some(Error::new(ErrorKind::Protocol, what).in_phase(Phase::Banner));
             }
-            io.broken().map(|ending| disconnected(io, ending, self.phase))
+            match io.broken() {
+                Some(ending) => Some(disconnected(io, ending, self.phase)),
+                // The server has said goodbye; the end of the connection only follows.
+                None if io.disconnect_message().is_some() => Some(disconnected(io, &Ending::Closed, self.phase)),
+                None => None,
+            }
         })
     }
 

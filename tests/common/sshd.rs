@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 /// A running server; ended when it is dropped.
 #[derive(Debug)]
-pub struct Sshd {
+pub(crate) struct Sshd {
     dir: TempDir,
     child: Child,
     port: u16,
@@ -31,7 +31,7 @@ pub struct Sshd {
 
 /// How to start an [`Sshd`].
 #[derive(Debug)]
-pub struct Builder {
+pub(crate) struct Builder {
     host_keys: Vec<String>,
     authorized_keys: String,
     config: Vec<String>,
@@ -40,26 +40,26 @@ pub struct Builder {
 
 impl Builder {
     /// Sets the types of the host keys, as `ssh-keygen -t` spells them. Default: `ed25519` alone.
-    pub fn host_keys(mut self, types: &[&str]) -> Self {
+    pub(crate) fn host_keys(mut self, types: &[&str]) -> Self {
         self.host_keys = types.iter().map(|&kind| kind.to_owned()).collect();
         self
     }
 
     /// Adds lines to `authorized_keys`.
-    pub fn authorized_keys(mut self, lines: &str) -> Self {
+    pub(crate) fn authorized_keys(mut self, lines: &str) -> Self {
         self.authorized_keys.push_str(lines.trim_end());
         self.authorized_keys.push('\n');
         self
     }
 
     /// Adds a line to `sshd_config`, before the built-in ones: sshd takes the first value it reads.
-    pub fn config(mut self, line: &str) -> Self {
+    pub(crate) fn config(mut self, line: &str) -> Self {
         self.config.push(line.to_owned());
         self
     }
 
     /// Adds a `Match` block at the end of `sshd_config`.
-    pub fn match_block(mut self, lines: &str) -> Self {
+    pub(crate) fn match_block(mut self, lines: &str) -> Self {
         self.match_blocks.push(lines.to_owned());
         self
     }
@@ -68,7 +68,7 @@ impl Builder {
     ///
     /// # Panics
     /// When sshd is not installed, refuses its configuration, or does not listen within 20 s.
-    pub fn start(self) -> Sshd {
+    pub(crate) fn start(self) -> Sshd {
         let dir = tempfile::Builder::new().prefix("fleet-sshd-").tempdir().expect("a temporary directory");
         let host_keys = self.host_keys.iter().map(|kind| make_host_key(dir.path(), kind)).collect::<Vec<_>>();
         let authorized_keys = dir.path().join("authorized_keys");
@@ -78,20 +78,22 @@ impl Builder {
             // Where sshd separates its privileges; Debian makes it only when the service starts.
             fs::create_dir_all("/run/sshd").expect("create /run/sshd");
         }
+        let mut launched = self.launch(dir.path());
         // Between the choice of a port and sshd's bind somebody else may take it.
-        let mut failure = String::new();
         for _ in 0..10 {
-            let port = free_port();
-            self.write_config(dir.path(), port);
-            match launch(dir.path()) {
-                Ok((child, log, reader)) => return Sshd { dir, child, port, host_keys, log, reader: Some(reader) },
-                Err(log) => failure = log,
-            }
-            if !failure.contains("Address already in use") {
+            if !launched.as_ref().is_err_and(|log| log.contains("Address already in use")) {
                 break;
             }
+            launched = self.launch(dir.path());
         }
-        panic!("sshd did not start:\n{failure}");
+        let (port, (child, log, reader)) = launched.expect("sshd starts");
+        Sshd { dir, child, port, host_keys, log, reader: Some(reader) }
+    }
+
+    fn launch(&self, dir: &Path) -> Result<(u16, Launched), String> {
+        let port = free_port();
+        self.write_config(dir, port);
+        launch(dir).map(|launched| (port, launched))
     }
 
     fn write_config(&self, dir: &Path, port: u16) {
@@ -123,7 +125,7 @@ impl Builder {
 
 impl Sshd {
     /// Describes a server with one ed25519 host key that lets nobody in.
-    pub fn builder() -> Builder {
+    pub(crate) fn builder() -> Builder {
         Builder {
             host_keys: vec!["ed25519".to_owned()],
             authorized_keys: String::new(),
@@ -133,37 +135,37 @@ impl Sshd {
     }
 
     /// Returns the port on 127.0.0.1.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Returns the name of the user who may log in: the one who runs the tests.
-    pub fn user(&self) -> String {
+    pub(crate) fn user(&self) -> String {
         output(Command::new("id").arg("-un"))
     }
 
     /// Returns the server's directory, for more files.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// Returns the public host keys, `TYPE BASE64` each.
-    pub fn host_keys(&self) -> &[String] {
+    pub(crate) fn host_keys(&self) -> &[String] {
         &self.host_keys
     }
 
     /// Returns a `known_hosts` file with every host key.
-    pub fn known_hosts(&self) -> String {
+    pub(crate) fn known_hosts(&self) -> String {
         self.host_keys.iter().map(|key| format!("[127.0.0.1]:{} {key}\n", self.port)).collect()
     }
 
     /// Returns what the server has logged until now.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
     /// Returns the process id of the listener.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 }
@@ -254,7 +256,7 @@ fn is_root() -> bool {
 }
 
 fn output(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command.output().expect("ssh-keygen and id are installed");
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }

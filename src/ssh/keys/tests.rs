@@ -10,7 +10,7 @@ use self::sshd::Sshd;
 use super::*;
 
 #[path = "../../../tests/common/sshd.rs"]
-#[expect(dead_code, unreachable_pub, reason = "the fixture offers more than this file needs")]
+#[expect(dead_code, reason = "the fixture offers more than this file needs")]
 mod sshd;
 
 const PASSPHRASE: &str = "correct horse ☂";

@@ -40,7 +40,7 @@ fn bytes_of_any_length_arrive_and_come_back() {
     for len in [0, 1, 29_999, 30_000, 30_001, 1_000_000, 9_000_001] {
         let local = ground.path("local");
         fs::write(&local, noise(len)).unwrap();
-        let put = run(ground.first(), Put::new(&[local.clone()], "remote").unwrap());
+        let put = run(ground.first(), Put::new(std::slice::from_ref(&local), "remote").unwrap());
         assert_eq!(put.class(), Class::Ok, "{put:?}");
         assert_eq!(put.report.facts.transferred_bytes, len as u64);
         assert!(fs::read(ground.home().join("remote")).unwrap() == noise(len), "{len} bytes sent");
@@ -75,7 +75,7 @@ fn a_tree_goes_there_and_back() {
     for (name, len) in [("top", 10), ("a/one", 100_000), ("a/b c/two", 0), ("a/b c/ü/three", 33)] {
         fs::write(root.join(name), noise(len)).unwrap();
     }
-    let put = run(ground.first(), Put::new(&[root.clone()], "copy").unwrap());
+    let put = run(ground.first(), Put::new(std::slice::from_ref(&root), "copy").unwrap());
     assert_eq!(put.class(), Class::Ok, "{put:?}");
     assert_eq!(put.report.facts.files, 4);
     assert_eq!(tree(&ground.home().join("copy")), tree(&root));
@@ -84,7 +84,7 @@ fn a_tree_goes_there_and_back() {
     assert_eq!(get.class(), Class::Ok, "{get:?}");
     assert_eq!(tree(&ground.path("out/sim0001/copy")), tree(&root));
     // Into a directory that is there: under its own name, as cp does.
-    assert!(run(ground.first(), Put::new(&[root.clone()], "copy").unwrap()).is_ok());
+    assert!(run(ground.first(), Put::new(std::slice::from_ref(&root), "copy").unwrap()).is_ok());
     assert_eq!(tree(&ground.home().join("copy/tree")), tree(&root));
 }
 

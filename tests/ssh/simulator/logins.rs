@@ -65,7 +65,7 @@ fn the_second_key_and_then_the_password_are_tried_in_order() {
     let other = FixtureKey::generate(KeyKind::Ed25519, dir.path().join("other")).unwrap();
     let ground = Ground::one(HostPlan::new());
     let mut host = ground.bare(&ground.sim.hosts()[0]);
-    host.auth.identities = vec![Identity::File(other.path.clone()), Identity::File(ground.key.path.clone())];
+    host.auth.identities = vec![Identity::File(other.path), Identity::File(ground.key.path.clone())];
     assert_eq!(exec(host.clone(), "true").class(), Class::Ok);
     host.auth.identities.pop();
     host.auth.password = Some(Secret::from(PASSWORD));
