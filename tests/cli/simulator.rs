@@ -190,6 +190,20 @@ fn with_nothing_queued_the_first_interrupt_ends() {
 }
 
 #[test]
+fn the_third_interrupt_leaves_at_once() {
+    let ground = Ground::healthy(2);
+    let mut run = ground.spawn(&["exec", "-f", "1", "trap '' TERM; echo begun; while :; do sleep 1; done"]);
+    line(&mut run.stdout);
+    for _ in 0..2 {
+        run.signal("INT");
+        assert!(line(&mut run.stderr).starts_with("fleet: stopping: "));
+    }
+    run.signal("INT");
+    let output = run.finish();
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(130), String::new()));
+}
+
+#[test]
 fn a_termination_ends_in_order() {
     for (signal, code) in [("TERM", 143), ("HUP", 129)] {
         let ground = Ground::healthy(2);
