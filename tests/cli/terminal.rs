@@ -22,7 +22,8 @@ impl Terminal {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let socket = format!("fleet-test-{}-{number}", std::process::id());
         let command = ground.fleet.command(args);
-        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        // Without `setsid`: here it shall have the terminal.
+        let words = command.get_args();
         let words: Vec<String> =
             words.map(|word| format!("'{}'", word.to_str().unwrap().replace('\'', r"'\''"))).collect();
         let dir = ground.fleet.dir().to_str().unwrap();
