@@ -9,7 +9,7 @@ use fleet_sim::Canned;
 use serde_json::Value;
 use std::process::Output;
 
-use crate::ground::Ground;
+use crate::ground::{Ground, line};
 
 use super::{canned, code, stderr};
 
@@ -135,4 +135,17 @@ fn a_full_standard_error_does_not_hurt_the_output() {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let output = fleet.command(["exec", "echo x"]).stdout(Stdio::piped()).stderr(full).output().unwrap();
     assert_eq!((code(&output), &*output.stdout), (Some(70), &b"a: x\n"[..]));
+}
+
+#[test]
+fn progress_without_a_terminal_is_a_line_now_and_then() {
+    let ground = Ground::named(&["a", "b"]);
+    let command = "case $HOME in *b) exit 3;; esac; while [ ! -e go ]; do sleep 0.05; done";
+    let mut run = ground.spawn(&["exec", "--progress", command]);
+    assert_eq!(line(&mut run.stderr), "fleet: b: failed: exit status 3\n");
+    assert!(line(&mut run.stderr).starts_with("fleet: 1/2 done, 1 running, 1 failed, "));
+    std::fs::write(ground.sim.host("a").unwrap().home().join("go"), "").unwrap();
+    let output = run.finish();
+    assert!(stderr(&output).starts_with("fleet: 2 hosts: 1 ok, 1 failed in "), "{}", stderr(&output));
+    assert_eq!((code(&output), stderr(&output).lines().count()), (Some(1), 1));
 }
