@@ -16,5 +16,5 @@ pub use error::{Error, ErrorKind, Phase, Result};
 pub use event::{Class, Event, EventKind, HostReport, HostResult, Outcome, Sink, Stream, Summary};
 pub use host::{Auth, Host, HostKeyPolicy, HostSpec, Identity, Secret, SecretRef, Settings, Timeouts, Var};
 pub use op::{Exec, ExecOutput, Job, Operation, Ping};
-pub use pool::{Handle, Outputs, Pool, PoolBuilder, RunControl, Threshold};
+pub use pool::{Handle, Outputs, Pool, PoolBuilder, RunControl, Threshold, Wave};
 pub use transport::{Ended, ExitStatus, Session, Transport};

@@ -41,7 +41,7 @@ mod run_id;
 mod shared;
 mod worker;
 
-pub use builder::{PoolBuilder, Threshold};
+pub use builder::{PoolBuilder, Threshold, Wave};
 pub use control::RunControl;
 pub use handle::Handle;
 pub use imap::{Ordered, Unordered};
