@@ -73,6 +73,21 @@ pub enum HostKeyPolicy {
     Off,
 }
 
+impl HostKeyPolicy {
+    /// Every policy, as flags and inventories spell it.
+    pub const NAMES: [&'static str; 3] = ["strict", "accept-new", "off"];
+
+    /// Reads a policy as flags and inventories spell it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "strict" => Some(Self::Strict),
+            "accept-new" => Some(Self::AcceptNew),
+            "off" => Some(Self::Off),
+            _ => None,
+        }
+    }
+}
+
 /// A private key to log in with.
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -110,7 +125,7 @@ pub struct Auth {
 pub struct Timeouts {
     /// From resolving to the end of the login, all attempts and their backoff together. Default 10 s.
     pub connect: Duration,
-    /// How often a silent connection is asked for a sign of life. Default 15 s; zero turns it off.
+    /// How often a silent connection is asked for a sign of life. Default 15 s, at least 2 s; zero turns it off.
     pub alive_interval: Duration,
     /// After how many such intervals without a byte the connection is `lost`. Default 3.
     pub alive_count: u32,
@@ -256,6 +271,8 @@ pub struct Host {
     pub user: String,
     /// How to log in.
     pub auth: Auth,
+    /// The password for `--become`, where that was asked for.
+    pub become_password: Option<Secret>,
     /// How the server's key is judged.
     pub host_key: HostKeyPolicy,
     /// Where keys are looked up; the first is where new ones are recorded.
@@ -283,6 +300,7 @@ impl Host {
             port: 22,
             user: local_user(),
             auth: Auth::default(),
+            become_password: None,
             host_key: HostKeyPolicy::default(),
             known_hosts: Vec::new(),
             host_key_alias: None,

@@ -11,10 +11,16 @@ use crate::spool::SpoolSet;
 use crate::transport::{ExecLimits, Session};
 
 mod exec;
+mod get;
 mod ping;
+mod put;
+mod transfer;
 
 pub use exec::{Exec, ExecOutput};
+pub use get::Get;
 pub use ping::Ping;
+pub use put::Put;
+pub use transfer::Transferred;
 
 /// What is done on each host: a command, a transfer, or a closure of a library user.
 ///

@@ -1,0 +1,171 @@
+//! `fleet exec true` over many simulated hosts, beside a bare program of `ssh2` and threads, in one run.
+//!
+//! ```text
+//! cargo bench --bench scale -- [--hosts 1000] [--fanout 64,1000] [--rounds 3]
+//! ```
+//!
+//! Both are whole processes against the same simulator (another process): wall and CPU time and peak memory are the kernel's
+//! (`wait4`). The machines are shared and noisy: quote ratios of one run, never seconds of two.
+#![expect(clippy::print_stdout, reason = "a report")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a failed measurement ends")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    if args.first().map(String::as_str) == Some("--bare") {
+        return bare(&args);
+    }
+    let value = |name: &str| args.iter().position(|arg| arg == name).and_then(|at| args.get(at + 1)).cloned();
+    let hosts: usize = value("--hosts").map_or(1000, |text| text.parse().expect("--hosts N"));
+    let rounds: usize = value("--rounds").map_or(3, |text| text.parse().expect("--rounds N"));
+    let fanouts: Vec<usize> = value("--fanout")
+        .unwrap_or_else(|| "64,1000".to_owned())
+        .split(',')
+        .map(|text| text.parse().expect("--fanout N,N"))
+        .collect();
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sim, inventory) = start_simulator(dir.path(), hosts);
+    println!("{hosts} simulated hosts, `true`, ed25519 key, {rounds} rounds, median");
+    println!("{:<24} {:>8} {:>8} {:>10} {:>10}", "", "wall s", "cpu s", "cpu ms/host", "peak MB");
+    for fanout in fanouts {
+        let mut bare = Vec::new();
+        let mut fleet = Vec::new();
+        for _ in 0..rounds {
+            bare.push(measure(bare_command(dir.path(), &inventory, fanout)));
+            fleet.push(measure(fleet_command(dir.path(), &inventory, fanout)));
+        }
+        let (bare, fleet) = (median(bare), median(fleet));
+        show(&format!("bare ssh2, fanout {fanout}"), &bare, hosts);
+        show(&format!("fleet, fanout {fanout}"), &fleet, hosts);
+        let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
+        println!("{:<24} {:>8.2} {:>8.2}", "fleet / bare", ratio(fleet.wall, bare.wall), ratio(fleet.cpu, bare.cpu));
+    }
+    drop(sim.stdin.take());
+    let _ = sim.wait();
+}
+
+struct Cost {
+    wall: Duration,
+    cpu: Duration,
+    peak_kb: i64,
+}
+
+fn show(name: &str, cost: &Cost, hosts: usize) {
+    println!(
+        "{name:<24} {:>8.2} {:>8.2} {:>10.2} {:>10.1}",
+        cost.wall.as_secs_f64(),
+        cost.cpu.as_secs_f64(),
+        cost.cpu.as_secs_f64() * 1000.0 / hosts as f64,
+        cost.peak_kb as f64 / 1024.0
+    );
+}
+
+fn median(mut costs: Vec<Cost>) -> Cost {
+    costs.sort_by_key(|cost| cost.wall);
+    let middle = costs.len() / 2;
+    costs.swap_remove(middle)
+}
+
+fn start_simulator(dir: &Path, hosts: usize) -> (Child, PathBuf) {
+    let mut path = PathBuf::from(env!("CARGO_BIN_EXE_fleet"));
+    path.set_file_name("fleet-sim");
+    assert!(path.exists(), "build the simulator first: cargo build --release -p fleet-sim");
+    let mut sim = Command::new(path)
+        .args(["--hosts", &hosts.to_string(), "--canned", "--dir"])
+        .arg(dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(sim.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    (sim, PathBuf::from(line.trim()))
+}
+
+fn fleet_command(dir: &Path, inventory: &Path, fanout: usize) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fleet"));
+    command.arg("exec").arg("-i").arg(inventory).args(["-f", &fanout.to_string(), "true"]).env("HOME", dir);
+    command
+}
+
+fn bare_command(dir: &Path, inventory: &Path, fanout: usize) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg("--bare").arg(inventory).arg(dir.join("id_ed25519")).arg(fanout.to_string());
+    command
+}
+
+fn measure(mut command: Command) -> Cost {
+    let start = Instant::now();
+    #[expect(clippy::zombie_processes, reason = "wait4 below waits for it, with its resource usage")]
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = libc::pid_t::try_from(child.id()).unwrap();
+    let mut stderr = child.stderr.unwrap();
+    let mut said = String::new();
+    let reader = std::thread::spawn(move || {
+        let _ = stderr.read_to_string(&mut said);
+        said
+    });
+    let mut status = 0;
+    // SAFETY: plain integers, filled by wait4 below.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `pid` is a child that nobody else waits for; both pointers are valid for the call.
+    let rc = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
+    assert_eq!(rc, pid);
+    let wall = start.elapsed();
+    let said = reader.join().unwrap();
+    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "it failed: {said}");
+    let time =
+        |time: libc::timeval| Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_usec).unwrap() * 1000);
+    Cost { wall, cpu: time(usage.ru_utime) + time(usage.ru_stime), peak_kb: usage.ru_maxrss }
+}
+
+/// What one would write in an afternoon: a thread per worker, blocking `ssh2`, no host keys, no events.
+fn bare(args: &[String]) {
+    let inventory = std::fs::read_to_string(&args[1]).unwrap();
+    let key = std::fs::read_to_string(&args[2]).unwrap();
+    let public = std::fs::read_to_string(format!("{}.pub", args[2])).unwrap();
+    let fanout: usize = args[3].parse().unwrap();
+    let quoted = |line: &str| line.split('"').nth(1).map(str::to_owned);
+    let mut addresses = Vec::new();
+    let mut address = None;
+    for line in inventory.lines() {
+        if line.starts_with("address") {
+            address = quoted(line);
+        } else if line.starts_with("port") {
+            let port: u16 = line.split('=').nth(1).unwrap().trim().parse().unwrap();
+            addresses.push((address.take().unwrap(), port));
+        }
+    }
+    let queue = Mutex::new(addresses.into_iter());
+    std::thread::scope(|scope| {
+        for _ in 0..fanout {
+            std::thread::Builder::new()
+                .stack_size(1024 * 1024)
+                .spawn_scoped(scope, || {
+                    loop {
+                        let Some((host, port)) = queue.lock().unwrap().next() else { return };
+                        let stream = TcpStream::connect((host.as_str(), port)).unwrap();
+                        stream.set_nodelay(true).unwrap();
+                        let mut session = ssh2::Session::new().unwrap();
+                        session.set_tcp_stream(stream);
+                        session.handshake().unwrap();
+                        session.userauth_pubkey_memory("ops", Some(&public), &key, None).unwrap();
+                        let mut channel = session.channel_session().unwrap();
+                        channel.exec("true").unwrap();
+                        let mut output = Vec::new();
+                        channel.read_to_end(&mut output).unwrap();
+                        channel.wait_close().unwrap();
+                        assert_eq!(channel.exit_status().unwrap(), 0);
+                        std::io::stdout().write_all(&output).unwrap();
+                    }
+                })
+                .unwrap();
+        }
+    });
+}

@@ -1,0 +1,66 @@
+use clap::{Args, ValueEnum};
+
+use super::values::flag;
+
+/// What is shown.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct Output {
+    /// Form of the output: text or json, one object a line [default: text]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORM",
+        default_value_t,
+        hide_default_value = true,
+        hide_possible_values = true,
+        env = "FLEET_FORMAT",
+        hide_env = true
+    )]
+    pub(crate) format: Format,
+    /// Colour: auto, always or never [default: auto]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t,
+        hide_default_value = true,
+        hide_possible_values = true,
+        env = "FLEET_COLOR",
+        hide_env = true
+    )]
+    pub(crate) color: ColorWhen,
+    /// Show progress every 5s where stderr is no terminal
+    #[arg(long, value_parser = flag(), env = "FLEET_PROGRESS", hide_env = true)]
+    pub(crate) progress: bool,
+    /// Say nothing but errors
+    #[arg(short, long, value_parser = flag(), conflicts_with = "verbose", env = "FLEET_QUIET", hide_env = true)]
+    pub(crate) quiet: bool,
+    /// Show retries, host keys and banners too; -vv also each phase
+    #[arg(short, long, action = clap::ArgAction::Count, env = "FLEET_VERBOSE", hide_env = true)]
+    pub(crate) verbose: u8,
+}
+
+/// What is shown of a command's lines.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct Lines {
+    /// Leave `HOST: ` out; a file or pipe gets the bytes exactly
+    #[arg(short = 'N', long, value_parser = flag(), env = "FLEET_NO_PREFIX", hide_env = true)]
+    pub(crate) no_prefix: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorWhen {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}

@@ -1,0 +1,43 @@
+//! The command line: argv → plan → run → exit code. Everything that prints, prompts or exits is here.
+
+mod args;
+mod exit;
+mod keys;
+mod plan;
+mod progress;
+mod prompt;
+mod run;
+mod screen;
+mod signal;
+mod usage;
+mod verbs;
+
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+use args::Verb;
+use exit::Refusal;
+use screen::Screen;
+
+/// Runs the program.
+pub(crate) fn main() -> ExitCode {
+    let screen = Screen::new();
+    let verb = match usage::parse(std::env::args_os()) {
+        Ok(cli) => cli.verb,
+        Err(reply) => return screen.reply(&reply),
+    };
+    let done = match &verb {
+        Verb::Exec(args) => verbs::exec::run(args, &screen),
+        Verb::Put(args) => verbs::put::run(args, &screen),
+        Verb::Get(args) => verbs::get::run(args, &screen),
+        Verb::Ping(args) => verbs::ping::run(args, &screen),
+        Verb::Hosts(args) => verbs::hosts::run(args, &screen),
+    };
+    done.unwrap_or_else(|refusal: Refusal| screen.reply(&refusal.reply()))
+}
+
+/// Returns what `--version` says after the program's name.
+fn version() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| format!("{}\n{}", env!("CARGO_PKG_VERSION"), fleet::ssh::versions()))
+}

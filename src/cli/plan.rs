@@ -1,0 +1,161 @@
+//! From flags to hosts that can be contacted: everything that can be refused is refused here, before anything is contacted.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet::inventory::{Inventory, LocalSecrets, Lookup, Overrides, SecretUse, Secrets, Selector, Target};
+use fleet::{Host, Secret, SecretRef, Settings, hostset};
+
+use super::args::{Connect, Order, Select};
+use super::exit::Refusal;
+use super::prompt;
+use super::screen::Screen;
+
+/// The hosts that were selected, before they are resolved.
+pub(crate) struct Selection {
+    pub(crate) inventory: Inventory,
+    pub(crate) targets: Vec<Target>,
+}
+
+impl Selection {
+    /// Reads the inventory and selects.
+    pub(crate) fn make(select: &Select) -> Result<Self, Refusal> {
+        let inventory = Inventory::open(select.inventory.as_deref(), &Lookup::from_env())?;
+        let mut selector = Selector::default();
+        selector.all = select.all;
+        selector.hosts.clone_from(&select.hosts);
+        selector.groups.clone_from(&select.group);
+        selector.exclude.clone_from(&select.exclude);
+        if !selector.all && selector.hosts.is_empty() && selector.groups.is_empty() {
+            selector.hosts.extend(variable("FLEET_HOSTS")?);
+            selector.groups.extend(variable("FLEET_GROUP")?);
+        }
+        let targets = inventory.select(&selector).map_err(|error| {
+            // One that cannot be read is shown with a caret already.
+            let is_misspelt = error.to_string().contains('\n');
+            let refusal = Refusal::from(error);
+            match inventory.source() {
+                Some(path) if inventory.hosts().len() > 0 && !is_misspelt => {
+                    refusal.hint(format!("fleet hosts -a -i {} lists what there is", path.display()))
+                }
+                _ => refusal,
+            }
+        })?;
+        Ok(Self { inventory, targets })
+    }
+
+    /// Puts the hosts in the order they are started in.
+    pub(crate) fn order(&mut self, order: Order) {
+        match order {
+            Order::File => {}
+            Order::Name => self.targets.sort_by(|a, b| hostset::natural_cmp(&a.name, &b.name)),
+            Order::Random => fastrand::shuffle(&mut self.targets),
+        }
+    }
+
+    /// Resolves the hosts, asks for secrets, and says once what should be known.
+    pub(crate) fn resolve(
+        &self,
+        connect: &Connect,
+        screen: &Screen,
+        is_quiet: bool,
+    ) -> Result<Vec<Arc<Host>>, Refusal> {
+        let mut warnings = Vec::new();
+        let has_asked_in_vain = Cell::new(false);
+        let ask = |what, host: &str| prompt::secret(what, host).inspect_err(|_| has_asked_in_vain.set(true));
+        let mut secrets = LocalSecrets::new().on_ask(ask).on_warning(|warning| warnings.push(warning.to_owned()));
+        let resolved = self.inventory.resolve(&self.targets, &overrides(connect)?, &mut secrets).map_err(|error| {
+            let refusal = Refusal::from(error);
+            match has_asked_in_vain.get() {
+                true => refusal.hint("give it with --password-from env:NAME, file:PATH or cmd:COMMAND"),
+                false => refusal,
+            }
+        })?;
+        drop(secrets);
+        warnings.extend(resolved.warnings);
+        for warning in warnings.iter().filter(|_| !is_quiet) {
+            screen.warn(warning);
+        }
+        Ok(resolved.hosts)
+    }
+
+    /// Resolves the hosts without any secret: to show them, not to reach them.
+    pub(crate) fn resolve_for_show(&self, connect: Option<&Connect>) -> Result<Vec<Arc<Host>>, Refusal> {
+        let overrides = connect.map(overrides).transpose()?.unwrap_or_default();
+        Ok(self.inventory.resolve(&self.targets, &overrides, &mut Unfetched)?.hosts)
+    }
+}
+
+/// Stands for secrets that nobody needs.
+struct Unfetched;
+
+impl Secrets for Unfetched {
+    fn fetch(&mut self, _: &SecretRef, _: SecretUse, _: &str) -> fleet::Result<Secret> {
+        Ok(Secret::from(""))
+    }
+}
+
+fn overrides(connect: &Connect) -> Result<Overrides, Refusal> {
+    let mut flags = Settings::default();
+    flags.user.clone_from(&connect.user);
+    flags.port = connect.port;
+    flags.identity = (!connect.identity.is_empty()).then(|| connect.identity.clone());
+    flags.password = match &connect.password_from {
+        _ if connect.ask_pass => Some(SecretRef::Ask),
+        Some(text) => Some(SecretRef::parse(text).map_err(|_| {
+            Refusal::usage("--password-from takes no password: write env:NAME, file:PATH, cmd:COMMAND or ask")
+        })?),
+        None => None,
+    };
+    flags.host_key = connect.host_key;
+    flags.known_hosts.clone_from(&connect.known_hosts);
+    flags.connect_timeout = connect.connect_timeout;
+    flags.retries = connect.retries;
+    let mut overrides = Overrides::default();
+    overrides.flags = flags;
+    Ok(overrides)
+}
+
+/// Returns a variable that is set to something.
+fn variable(name: &str) -> Result<Option<String>, Refusal> {
+    match std::env::var_os(name).map(std::ffi::OsString::into_string) {
+        Some(Ok(value)) => Ok(Some(value).filter(|value| !value.is_empty())),
+        Some(Err(_)) => Err(Refusal::usage(format!("{name} is not UTF-8"))),
+        None => Ok(None),
+    }
+}
+
+/// Writes whom fleet logs in as, and where: `ops@10.0.0.5:22`.
+pub(crate) fn login(host: &Host) -> String {
+    let Host { user, address, port, .. } = host;
+    // An IPv6 address needs brackets for a port to follow.
+    if address.contains(':') { format!("{user}@[{address}]:{port}") } else { format!("{user}@{address}:{port}") }
+}
+
+/// Returns a limit, where 0 is none.
+pub(crate) fn limit(duration: Option<Duration>) -> Option<Duration> {
+    duration.filter(|duration| !duration.is_zero())
+}
+
+/// Refuses a directory that neither is writable nor can be made.
+pub(crate) fn check_writable(dir: &Path) -> Result<(), Refusal> {
+    let shown = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    let mut nearest = shown;
+    while !nearest.exists() {
+        nearest = match nearest.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+    }
+    if !nearest.is_dir() {
+        return Err(Refusal::usage(format!("{} is not a directory", nearest.display())));
+    }
+    let access = nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK;
+    nix::unistd::access(nearest, access).map_err(|error| local("cannot write to", nearest, error.into()))
+}
+
+fn local(what: &str, path: &Path, error: std::io::Error) -> Refusal {
+    fleet::Error::new(fleet::ErrorKind::Usage, format!("{what} {}", path.display())).caused_by(error).into()
+}

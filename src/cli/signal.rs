@@ -1,0 +1,109 @@
+//! Ctrl-C, SIGTERM and SIGHUP: the first Ctrl-C drains, the second ends what runs, the third leaves at once.
+
+use std::thread::{self, JoinHandle};
+
+use fleet::Stop;
+use fleet::event::StopReason;
+use fleet::pool::RunControl;
+use fleet::{Error, ErrorKind};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+
+/// Listens to signals on a thread of its own until it is dropped.
+pub(crate) struct Listener {
+    handle: Handle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Listener {
+    /// Starts to listen for a run.
+    pub(crate) fn start(control: RunControl) -> Result<Self, Error> {
+        let cannot = |error| Error::new(ErrorKind::LocalLimit, "cannot listen to signals").caused_by(error);
+        let ignored = ignored();
+        let wanted: Vec<i32> =
+            [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0).collect();
+        let mut signals = Signals::new(wanted).map_err(cannot)?;
+        let handle = signals.handle();
+        let listen = move || {
+            let mut stage = Stage::Running;
+            for signal in &mut signals {
+                stage = hear(signal, stage, &control);
+            }
+        };
+        let thread = thread::Builder::new().name("fleet-signals".to_owned()).spawn(listen).map_err(cannot)?;
+        Ok(Self { handle, thread: Some(thread) })
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.handle.close();
+        if let Some(thread) = self.thread.take() {
+            // It does nothing that could panic.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// How far the stopping is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Running,
+    Draining,
+    Aborting,
+}
+
+fn hear(signal: i32, stage: Stage, control: &RunControl) -> Stage {
+    let (reason, code) = match signal {
+        SIGTERM => (StopReason::Terminate, 143),
+        SIGHUP => (StopReason::Hangup, 129),
+        _ => (StopReason::Interrupt, 130),
+    };
+    // With nothing queued, or draining already, another drain would change nothing.
+    let may_drain = control.queued() > 0 && control.stopped().is_none();
+    match stage {
+        Stage::Running if reason == StopReason::Interrupt && may_drain => {
+            control.stop(Stop::Drain, reason);
+            Stage::Draining
+        }
+        Stage::Running | Stage::Draining => {
+            control.stop(Stop::Abort, reason);
+            Stage::Aborting
+        }
+        Stage::Aborting => {
+            leave(code);
+            Stage::Aborting
+        }
+    }
+}
+
+#[expect(clippy::exit, reason = "the third signal leaves at once: whatever hangs, hangs no longer")]
+fn leave(code: i32) {
+    std::process::exit(code);
+}
+
+/// Returns the set of signals that were ignored when the program started, as `nohup` and background jobs have it.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_nothing_queued_the_first_press_ends_what_runs() {
+        let control = RunControl::new();
+        assert!(hear(SIGINT, Stage::Running, &control) == Stage::Aborting);
+        assert_eq!(control.stopped(), Some((Stop::Abort, StopReason::Interrupt)));
+    }
+
+    #[test]
+    fn a_termination_never_drains() {
+        let control = RunControl::new();
+        assert!(hear(SIGTERM, Stage::Draining, &control) == Stage::Aborting);
+        assert_eq!(control.stopped(), Some((Stop::Abort, StopReason::Terminate)));
+    }
+}

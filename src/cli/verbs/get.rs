@@ -1,0 +1,29 @@
+use std::process::ExitCode;
+
+use fleet::op;
+
+use crate::cli::args::Get;
+use crate::cli::exit::Refusal;
+use crate::cli::plan::check_writable;
+use crate::cli::run::Request;
+use crate::cli::screen::Screen;
+
+/// Copies a file or directory from each host.
+pub(crate) fn run(args: &Get, screen: &Screen) -> Result<ExitCode, Refusal> {
+    let remote = args.remote();
+    if remote.is_empty() {
+        return Err(Refusal::usage("the remote path is empty"));
+    }
+    check_writable(&args.dir)?;
+    let request = Request {
+        select: &args.select,
+        connect: &args.connect,
+        run: &args.run,
+        output: &args.output,
+        timeout: args.timeout.timeout,
+        idle_timeout: None,
+        no_prefix: false,
+        what: format!("get: {} to {}", String::from_utf8_lossy(&remote), args.dir.display()),
+    };
+    request.run(|| op::Get::new(remote, args.dir.clone()), screen)
+}

@@ -1,0 +1,7 @@
+//! The verbs, one file each: from their flags to a run.
+
+pub(crate) mod exec;
+pub(crate) mod get;
+pub(crate) mod hosts;
+pub(crate) mod ping;
+pub(crate) mod put;

@@ -1,0 +1,21 @@
+use std::process::ExitCode;
+
+use crate::cli::args::Ping;
+use crate::cli::exit::Refusal;
+use crate::cli::run::Request;
+use crate::cli::screen::Screen;
+
+/// Logs in to each host.
+pub(crate) fn run(args: &Ping, screen: &Screen) -> Result<ExitCode, Refusal> {
+    let request = Request {
+        select: &args.select,
+        connect: &args.connect,
+        run: &args.run,
+        output: &args.output,
+        timeout: None,
+        idle_timeout: None,
+        no_prefix: false,
+        what: "ping".to_owned(),
+    };
+    request.run(|| Ok(fleet::Ping), screen)
+}

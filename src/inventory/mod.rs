@@ -1,0 +1,282 @@
+//! Inventories: which hosts there are, in which groups, and how to reach them (DESIGN section 6).
+//!
+//! A run reads forward: [`Inventory::load`] → [`Inventory::select`] → [`Inventory::resolve`]. Only what is selected is
+//! resolved: a broken reference on another host is no error, and the secrets of other hosts are never fetched.
+//!
+//! # Examples
+//!
+//! ```
+//! use fleet::inventory::{Inventory, LocalSecrets, Overrides, Selector};
+//!
+//! let inventory = Inventory::parse(
+//!     r#"
+//!     [defaults]
+//!     user = "ops"
+//!
+//!     [groups.web]
+//!     hosts = ["web[01-03]"]
+//!
+//!     [hosts.web02]
+//!     address = "10.0.0.2"
+//!     user = "root"
+//!     "#,
+//!     "hosts.toml".as_ref(),
+//! )?;
+//! let mut selector = Selector::default();
+//! selector.hosts.push("@web!web03".into());
+//! let targets = inventory.select(&selector)?;
+//! let resolved = inventory.resolve(&targets, &Overrides::default(), &mut LocalSecrets::new())?;
+//! let logins: Vec<String> = resolved.hosts.iter().map(|host| format!("{}@{}", host.user, host.address)).collect();
+//! assert_eq!(logins, ["ops@web01", "root@10.0.0.2"]);
+//! # Ok::<(), fleet::Error>(())
+//! ```
+
+mod address;
+mod expr;
+mod file;
+mod group;
+mod layer;
+mod resolve;
+mod secret;
+mod select;
+mod set;
+mod spelling;
+mod term;
+mod value;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::HostSpec;
+use group::Group;
+use layer::Layer;
+use value::Lines;
+
+pub use layer::KEYS;
+pub use resolve::{Overrides, Resolved};
+pub use secret::{LocalSecrets, SecretUse, Secrets};
+pub use select::{Names, NoNames, Selector, Target};
+
+/// The hosts and groups of one file, in file order; immutable once read.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    source: Option<PathBuf>,
+    lines: Lines,
+    defaults: Layer,
+    groups: Vec<Group>,
+    group_ids: HashMap<Arc<str>, usize>,
+    layers: Vec<Layer>,
+    hosts: Vec<Entry>,
+    host_ids: HashMap<Arc<str>, usize>,
+}
+
+/// One host. Small: an inventory may have a hundred thousand that say nothing of their own.
+#[derive(Clone, Debug)]
+struct Entry {
+    name: Arc<str>,
+    address: Option<Box<str>>,
+    /// Its own table's settings, an index into the layers; shared where a table names many hosts.
+    layer: Option<usize>,
+    /// The groups that name it directly, in file order.
+    groups: Vec<usize>,
+}
+
+/// Where an inventory is looked for when none is named: the only place that knows the environment's part in it.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Lookup {
+    /// The value of `$FLEET_INVENTORY`.
+    pub variable: Option<OsString>,
+    /// The directory where `hosts.toml` may lie.
+    pub directory: PathBuf,
+    /// The user's configuration directory, where `fleet/hosts.toml` may lie.
+    pub config: Option<PathBuf>,
+}
+
+impl Lookup {
+    /// Reads `$FLEET_INVENTORY` and asks for the configuration directory; the directory is the working one.
+    pub fn from_env() -> Self {
+        Self { variable: std::env::var_os("FLEET_INVENTORY"), directory: PathBuf::new(), config: dirs::config_dir() }
+    }
+}
+
+impl Inventory {
+    /// Makes an inventory without hosts; with it, a selection may hold any address.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Reads an inventory from a file.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Usage`] when the file cannot be read, and as [`parse`](Self::parse).
+    pub fn load(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let bytes = std::fs::read(path)
+            .map_err(|error| Error::new(ErrorKind::Usage, format!("cannot read inventory {shown}")).caused_by(error))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+            let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+            Error::new(ErrorKind::Usage, format!("{shown}:{line}: not UTF-8"))
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads an inventory from text; the path is where its relative paths start, and what errors name.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Usage`], one line: the file, the line, what is wrong, and the nearest valid spelling.
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+        file::read(text, path)
+    }
+
+    /// Finds the inventory that is used when none is named: `$FLEET_INVENTORY`, `./hosts.toml`, then `fleet/hosts.toml` in
+    /// the user's configuration directory.
+    ///
+    /// A path from the variable is returned whether or not there is such a file: loading it then says that it is missing.
+    pub fn find(lookup: &Lookup) -> Option<PathBuf> {
+        if let Some(path) = lookup.variable.as_ref().filter(|path| !path.is_empty()) {
+            return Some(PathBuf::from(path));
+        }
+        let local = lookup.directory.join("hosts.toml");
+        let user = lookup.config.as_ref().map(|config| config.join("fleet").join("hosts.toml"));
+        [Some(local), user].into_iter().flatten().find(|path| path.is_file())
+    }
+
+    /// Loads the inventory named, else the one [found](Self::find), else an empty one.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn open(named: Option<&Path>, lookup: &Lookup) -> Result<Self> {
+        match named.map(Path::to_owned).or_else(|| Self::find(lookup)) {
+            Some(path) => Self::load(&path),
+            None => Ok(Self::empty()),
+        }
+    }
+
+    /// Returns the file it was read from; none for an [empty](Self::empty) one.
+    pub fn source(&self) -> Option<&Path> {
+        self.source.as_deref()
+    }
+
+    /// Returns the names of all hosts, in file order.
+    pub fn hosts(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.hosts.iter().map(|host| &*host.name)
+    }
+
+    /// Returns a host with its own settings only, before groups and defaults are merged in.
+    pub fn host(&self, name: &str) -> Option<HostSpec> {
+        let entry = self.entry(name)?;
+        let mut spec = HostSpec::new(name);
+        spec.address = entry.address.as_deref().map(str::to_owned);
+        if let Some(layer) = entry.layer.and_then(|id| self.layers.get(id)) {
+            spec.settings = layer.settings.clone();
+            spec.vars = layer.vars.clone();
+        }
+        spec.groups = entry.groups.iter().map(|id| self.group(*id).name.to_string()).collect();
+        Some(spec)
+    }
+
+    /// Returns the names of all groups, in file order.
+    pub fn groups(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.groups.iter().map(|group| &*group.name)
+    }
+
+    /// Returns the hosts of a group and of its children, in file order; none if there is no such group.
+    pub fn members(&self, group: &str) -> Option<Vec<&str>> {
+        let id = *self.group_ids.get(group)?;
+        let members = self.group_members(id);
+        Some(members.iter().filter_map(|id| self.hosts.get(id)).map(|host| &*host.name).collect())
+    }
+
+    /// Returns every group that holds a host, directly or through children, nearest first; none if there is no such host.
+    pub fn groups_of(&self, host: &str) -> Option<Vec<&str>> {
+        let entry = self.entry(host)?;
+        Some(self.reach(&entry.groups).into_iter().map(|(id, _)| &*self.group(id).name).collect())
+    }
+
+    fn entry(&self, name: &str) -> Option<&Entry> {
+        self.hosts.get(*self.host_ids.get(name)?)
+    }
+
+    fn group(&self, id: usize) -> &Group {
+        self.groups.get(id).unwrap_or_else(|| unreachable!("group ids are made with their groups"))
+    }
+
+    /// Returns `hosts.toml:12` for messages.
+    fn place(&self, offset: usize) -> String {
+        let line = self.lines.line(offset);
+        let source = self.source.as_deref().unwrap_or(Path::new("inventory"));
+        format!("{}:{line}", source.display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_inventory_is_looked_for_in_three_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut lookup = Lookup { directory: dir.path().join("work"), ..Lookup::default() };
+        assert_eq!(Inventory::find(&lookup), None);
+        assert!(Inventory::open(None, &lookup).unwrap().source().is_none());
+
+        let user = dir.path().join("config/fleet/hosts.toml");
+        std::fs::create_dir_all(user.parent().unwrap()).unwrap();
+        std::fs::write(&user, "[hosts.a]").unwrap();
+        lookup.config = Some(dir.path().join("config"));
+        assert_eq!(Inventory::find(&lookup), Some(user.clone()));
+        assert_eq!(Inventory::open(None, &lookup).unwrap().source(), Some(&*user));
+
+        let local = dir.path().join("work/hosts.toml");
+        std::fs::create_dir_all(&lookup.directory).unwrap();
+        std::fs::write(&local, "").unwrap();
+        assert_eq!(Inventory::find(&lookup), Some(local));
+
+        lookup.variable = Some("/nowhere/hosts.toml".into());
+        let error = Inventory::open(None, &lookup).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read inventory /nowhere/hosts.toml");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_have_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts.toml");
+        std::fs::write(&path, b"[defaults]\nuser = \"\xff\"\n").unwrap();
+        let error = Inventory::load(&path).unwrap_err();
+        assert_eq!(error.to_string(), format!("{}:2: not UTF-8", path.display()));
+    }
+
+    #[test]
+    fn groups_and_members_are_listed() {
+        let inventory = Inventory::parse(
+            r#"
+            [groups.prod]
+            children = ["web", "db"]
+            [groups.web]
+            hosts = ["web[1-2]"]
+            [groups.db]
+            [hosts.db1]
+            groups = ["db"]
+            port = 2222
+            "#,
+            Path::new("hosts.toml"),
+        )
+        .unwrap();
+        assert_eq!(inventory.groups().collect::<Vec<_>>(), ["prod", "web", "db"]);
+        assert_eq!(inventory.hosts().collect::<Vec<_>>(), ["web1", "web2", "db1"]);
+        assert_eq!(inventory.members("prod").unwrap(), ["web1", "web2", "db1"]);
+        assert_eq!(inventory.members("db").unwrap(), ["db1"]);
+        assert_eq!(inventory.members("none"), None);
+        assert_eq!(inventory.groups_of("db1").unwrap(), ["db", "prod"]);
+        let spec = inventory.host("db1").unwrap();
+        assert_eq!((spec.settings.port, spec.groups), (Some(2222), vec!["db".to_owned()]));
+    }
+}

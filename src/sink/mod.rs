@@ -1,0 +1,20 @@
+//! Output forms: what a run looks like on a terminal, in a pipe, to a program. One file per form.
+//!
+//! Every form writes to an [`io::Write`](std::io::Write) that it is given, and knows nothing of terminals but what its
+//! options say. It gathers what a batch of events says and writes it in one piece at [`Sink::flush`](crate::Sink::flush),
+//! at 64 KiB and at the run's end: a line appears as soon as nothing else waits, and a flood costs a write per 64 KiB.
+
+mod buffer;
+mod escape;
+#[cfg(test)]
+mod fixtures;
+mod json;
+mod lines;
+mod names;
+mod status;
+mod text;
+
+pub use escape::escape;
+pub use json::{Json, JsonOptions};
+pub use status::{Status, StatusOptions};
+pub use text::{Target, Text, TextOptions};

@@ -1,0 +1,452 @@
+//! What fleet itself says of a run: lines that start with `fleet: `.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::buffer::Buffer;
+use super::escape::escape;
+use super::names::fold_names;
+use crate::budget::Stop;
+use crate::error::Error;
+use crate::event::{Class, Event, EventKind, HostKeyAction, HostReport, Note, Sink, StopReason, Summary};
+use crate::host::Host;
+
+/// Above how many failures the summary repeats them, grouped by their cause.
+const FEW_FAILURES: usize = 5;
+
+/// How many groups of failures the summary shows at most.
+const MAX_GROUPS: usize = 12;
+
+/// How [`Status`] writes.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct StatusOptions {
+    /// 1 shows each retry, recorded host key and banner, 2 also each phase. Default 0: they are counted.
+    pub verbose: u8,
+    /// Leaves everything out but failures and what stops the run. Default: no.
+    pub quiet: bool,
+    /// Colours how a host failed. Default: no.
+    pub color: bool,
+}
+
+/// Writes what fleet says of a run: each host that did not end well, as it happens, and one line of counts at the end.
+///
+/// ```text
+/// fleet: web01: unreachable: key exchange timed out after 10s
+/// fleet: web02: failed: exit status 1
+/// fleet: 20 hosts: 18 ok, 1 failed, 1 unreachable in 1.9s (3 host keys recorded)
+/// ```
+///
+/// After more than 5 failures the counts are followed by the failures, the most frequent cause first, with the hosts
+/// folded. Hosts that were never started have no line of their own, only such a group.
+pub struct Status<W> {
+    buffer: Buffer<W>,
+    options: StatusOptions,
+    recorded: usize,
+    accepted: usize,
+    retries: usize,
+    files: u64,
+    bytes: u64,
+    failures: Vec<Failure>,
+}
+
+struct Failure {
+    class: Class,
+    cause: String,
+    host: Arc<Host>,
+}
+
+impl<W: Write + Send> Status<W> {
+    /// Writes to `writer`, which needs no buffer.
+    pub fn new(writer: W, options: StatusOptions) -> Self {
+        Self {
+            buffer: Buffer::new(writer),
+            options,
+            recorded: 0,
+            accepted: 0,
+            retries: 0,
+            files: 0,
+            bytes: 0,
+            failures: Vec::new(),
+        }
+    }
+
+    /// Returns what to write for an event; empty when it is only counted.
+    fn lines(&mut self, event: &Event) -> String {
+        let mut out = String::new();
+        let is_loud = !self.options.quiet;
+        match &event.kind {
+            EventKind::Started { op, hosts, fanout } if self.options.verbose > 0 => {
+                line(&mut out, format_args!("run {}: {op} on {}, fanout {fanout}", event.run, count(*hosts, "host")));
+            }
+            EventKind::Phase { host, phase } if self.options.verbose > 1 => {
+                line(&mut out, format_args!("{}: {phase}", host.name));
+            }
+            EventKind::Note { host, note } => self.note(&mut out, host, note),
+            EventKind::Warning(message) if is_loud => line(&mut out, format_args!("warning: {}", escape(message))),
+            EventKind::Finished(report) => self.finished(&mut out, report),
+            EventKind::Stopping { stop, reason, running } => stopping(&mut out, *stop, *reason, running),
+            EventKind::RunFinished(summary) => {
+                if let Some(cause) = &summary.failed_sink {
+                    line(&mut out, format_args!("an output failed: {}", escape(cause)));
+                }
+                if is_loud {
+                    self.summary(&mut out, summary);
+                    self.groups(&mut out);
+                }
+            }
+            _ => {}
+        }
+        out
+    }
+
+    fn note(&mut self, out: &mut String, host: &Host, note: &Note) {
+        let name = &host.name;
+        let is_verbose = self.options.verbose > 0;
+        match note {
+            Note::HostKey { action, key_type, fingerprint } => {
+                match action {
+                    HostKeyAction::Recorded => self.recorded += 1,
+                    HostKeyAction::Accepted => self.accepted += 1,
+                }
+                if is_verbose {
+                    line(out, format_args!("{name}: host key {}: {key_type} {fingerprint}", action.as_str()));
+                }
+            }
+            Note::Banner(text) if is_verbose => {
+                for text in text.lines() {
+                    line(out, format_args!("{name}: banner: {}", escape(text)));
+                }
+            }
+            Note::Retrying { attempt, error, delay } => {
+                self.retries += 1;
+                if is_verbose {
+                    let (error, delay) = (error.chain(), delay.as_secs_f64());
+                    let error = escape(&error);
+                    line(out, format_args!("{name}: attempt {attempt} failed: {error}; next in {delay:.1}s"));
+                }
+            }
+            Note::Warning(message) if !self.options.quiet => {
+                line(out, format_args!("{name}: warning: {}", escape(message)));
+            }
+            Note::Banner(_) | Note::Warning(_) => {}
+        }
+    }
+
+    fn finished(&mut self, out: &mut String, report: &HostReport) {
+        self.files += report.facts.files;
+        self.bytes += report.facts.transferred_bytes;
+        let class = report.class();
+        if class == Class::Ok {
+            return;
+        }
+        if class != Class::NotStarted {
+            let name = &report.host.name;
+            let reason = report.reason().unwrap_or_default();
+            let colored = if self.options.color { format!("\x1b[31m{}\x1b[0m", words(class)) } else { words(class) };
+            if reason.is_empty() || reason == words(class) {
+                line(out, format_args!("{name}: {colored}"));
+            } else {
+                line(out, format_args!("{name}: {colored}: {}", escape(&reason)));
+            }
+        }
+        self.failures.push(Failure { class, cause: cause(report), host: Arc::clone(&report.host) });
+    }
+
+    fn summary(&self, out: &mut String, summary: &Summary) {
+        let mut text = format!("{}: {} ok", count(summary.hosts, "host"), summary.of(Class::Ok));
+        for class in Class::ALL.iter().filter(|class| **class != Class::Ok && summary.of(**class) > 0) {
+            let _ = write!(text, ", {} {}", summary.of(*class), words(*class));
+        }
+        let _ = write!(text, " in {}", elapsed(summary.duration));
+        let mut extras = Vec::new();
+        if self.files > 0 {
+            let rate = self.bytes as f64 / summary.duration.as_secs_f64().max(0.001);
+            extras.push(format!("{}, {}, {}/s", count(self.files, "file"), bytes(self.bytes as f64), bytes(rate)));
+        }
+        if self.recorded > 0 {
+            extras.push(format!("{} recorded", count(self.recorded, "host key")));
+        }
+        if self.accepted > 0 {
+            extras.push(format!("{} accepted unrecorded", count(self.accepted, "host key")));
+        }
+        match self.retries {
+            0 => {}
+            1 => extras.push("1 retry".to_owned()),
+            retries => extras.push(format!("{retries} retries")),
+        }
+        if !extras.is_empty() {
+            let _ = write!(text, " ({})", extras.join(", "));
+        }
+        line(out, format_args!("{text}"));
+    }
+
+    /// Says again who failed, by cause: after hundreds of lines nobody can count them any more.
+    fn groups(&mut self, out: &mut String) {
+        let told = self.failures.iter().filter(|failure| failure.class != Class::NotStarted).count();
+        if told <= FEW_FAILURES {
+            self.failures.retain(|failure| failure.class == Class::NotStarted);
+        }
+        self.failures.sort_by(|a, b| (a.class, &a.cause).cmp(&(b.class, &b.cause)));
+        let mut groups: Vec<&[Failure]> =
+            self.failures.chunk_by(|a, b| a.class == b.class && a.cause == b.cause).collect();
+        groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
+        for group in groups.iter().take(MAX_GROUPS) {
+            let Some(Failure { class, cause, .. }) = group.first() else { continue };
+            let names = fold_names(group.iter().map(|failure| failure.host.name.as_str()));
+            let cause = if cause.is_empty() { String::new() } else { format!(": {}", escape(cause)) };
+            line(out, format_args!("{} {}{cause}: {names}", words(*class), group.len()));
+        }
+        if groups.len() > MAX_GROUPS {
+            let rest: usize = groups.iter().skip(MAX_GROUPS).map(|group| group.len()).sum();
+            line(out, format_args!("and {} with {} other causes", count(rest, "host"), groups.len() - MAX_GROUPS));
+        }
+    }
+}
+
+impl<W: Write + Send> Sink for Status<W> {
+    fn handle(&mut self, event: &Event) -> io::Result<()> {
+        let lines = self.lines(event);
+        self.buffer.gathered.extend_from_slice(lines.as_bytes());
+        match event.kind {
+            EventKind::RunFinished(_) => self.flush(),
+            _ => self.buffer.end_line(),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.buffer.write()
+    }
+}
+
+impl<W> fmt::Debug for Status<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Status").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+fn stopping(out: &mut String, stop: Stop, reason: StopReason, running: &[Arc<Host>]) {
+    let why = match reason {
+        StopReason::Threshold => "too many failures: ",
+        StopReason::Breaker => "too many refused logins: ",
+        StopReason::Deadline => "the run's deadline passed: ",
+        StopReason::Terminate => "terminated: ",
+        StopReason::Hangup => "the terminal is gone: ",
+        StopReason::Output => "an output failed: ",
+        StopReason::Interrupt => "",
+    };
+    let names = fold_names(running.iter().map(|host| host.name.as_str()));
+    let what = match (stop, running.len()) {
+        (Stop::Drain, 0) => "no new hosts; none is running".to_owned(),
+        (Stop::Drain, running) => format!("no new hosts; {running} still running: {names}"),
+        (Stop::Abort, 0) => "no host is running".to_owned(),
+        (Stop::Abort, running) => format!("ending {}: {names}", count(running, "host")),
+    };
+    let hint = match (reason, stop) {
+        (StopReason::Interrupt, Stop::Drain) => "; press again to end them",
+        (StopReason::Interrupt, Stop::Abort) => "; press again to leave at once",
+        _ => "",
+    };
+    line(out, format_args!("stopping: {why}{what}{hint}"));
+}
+
+/// Returns the cause to group by: without what differs from host to host, which the outer messages name.
+fn cause(report: &HostReport) -> String {
+    if report.class() == Class::NotStarted {
+        return String::new();
+    }
+    let root = report.error.as_ref().and_then(root_cause);
+    match (root, report.phase()) {
+        (Some(root), Some(phase)) => format!("{phase}: {root}"),
+        (Some(root), None) => root,
+        (None, _) => report.reason().filter(|reason| *reason != words(report.class())).unwrap_or_default(),
+    }
+}
+
+fn root_cause(error: &Error) -> Option<String> {
+    let mut cause = std::error::Error::source(error)?;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Some(cause.to_string())
+}
+
+fn line(out: &mut String, text: fmt::Arguments<'_>) {
+    let _ = writeln!(out, "fleet: {text}");
+}
+
+fn words(class: Class) -> String {
+    class.as_str().replace('_', " ")
+}
+
+fn count(number: impl Into<CountOf>, noun: &str) -> String {
+    let CountOf(number) = number.into();
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+struct CountOf(u64);
+
+impl From<usize> for CountOf {
+    fn from(number: usize) -> Self {
+        Self(number as u64)
+    }
+}
+
+impl From<u64> for CountOf {
+    fn from(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// Writes a duration for people: `0.2s`, `1m 05s`, `2h 03m`.
+fn elapsed(duration: Duration) -> String {
+    match duration.as_secs() {
+        0..60 => format!("{:.1}s", duration.as_secs_f64()),
+        seconds @ 60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        seconds => format!("{}h {:02}m", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// Writes a size for people: `512 B`, `1.5 KiB`.
+fn bytes(number: f64) -> String {
+    let mut value = number;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            return if unit == "B" { format!("{value:.0} B") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{ErrorKind, Phase};
+    use crate::sink::fixtures::{event, exited, failed, finished, host, note, run_finished};
+
+    fn written(options: StatusOptions, events: &[Event]) -> String {
+        let mut out = Vec::new();
+        let mut status = Status::new(&mut out, options);
+        for event in events {
+            status.handle(event).unwrap();
+        }
+        status.flush().unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn timeout(phase: Phase) -> Error {
+        Error::new(ErrorKind::Timeout, format!("{phase} timed out after 10s")).in_phase(phase)
+    }
+
+    fn recorded(name: &str) -> Event {
+        note(
+            name,
+            Note::HostKey {
+                action: HostKeyAction::Recorded,
+                key_type: "ssh-ed25519".into(),
+                fingerprint: "SHA256:x".into(),
+            },
+        )
+    }
+
+    fn retrying(name: &str) -> Event {
+        let error = Error::new(ErrorKind::Protocol, "not SSH: Exceeded\nMaxStartups").in_phase(Phase::Banner);
+        note(name, Note::Retrying { attempt: 1, error, delay: Duration::from_millis(400) })
+    }
+
+    #[test]
+    fn a_failure_is_one_line_and_the_end_is_one() {
+        let events = [
+            recorded("web01"),
+            retrying("web01"),
+            exited("web01", 0),
+            failed("web02", timeout(Phase::KeyExchange)),
+            exited("web03", 1),
+            run_finished(&[Class::Ok, Class::Unreachable, Class::Failed]),
+        ];
+        assert_eq!(
+            written(StatusOptions::default(), &events),
+            "fleet: web02: unreachable: key exchange timed out after 10s\n\
+             fleet: web03: failed: exit status 1\n\
+             fleet: 3 hosts: 1 ok, 1 failed, 1 unreachable in 1.9s (1 host key recorded, 1 retry)\n"
+        );
+    }
+
+    #[test]
+    fn verbose_shows_what_is_otherwise_counted() {
+        let events = [recorded("a"), retrying("a"), note("a", Note::Banner("one\n\x1b[2J\n".into()))];
+        assert_eq!(
+            written(StatusOptions { verbose: 1, ..StatusOptions::default() }, &events),
+            "fleet: a: host key recorded: ssh-ed25519 SHA256:x\n\
+             fleet: a: attempt 1 failed: not SSH: Exceeded\\nMaxStartups; next in 0.4s\n\
+             fleet: a: banner: one\n\
+             fleet: a: banner: \\x1b[2J\n"
+        );
+    }
+
+    #[test]
+    fn quiet_leaves_failures() {
+        let events = [
+            event(EventKind::Warning("w".into())),
+            exited("a", 0),
+            exited("b", 2),
+            run_finished(&[Class::Ok, Class::Failed]),
+        ];
+        let options = StatusOptions { quiet: true, ..StatusOptions::default() };
+        assert_eq!(written(options, &events), "fleet: b: failed: exit status 2\n");
+    }
+
+    #[test]
+    fn many_failures_are_grouped_by_what_they_have_in_common() {
+        let refused = |name: &str| {
+            let cause = io::Error::from(io::ErrorKind::ConnectionRefused);
+            let what = format!("cannot connect to {name}.example:22");
+            failed(name, Error::new(ErrorKind::Connect, what).caused_by(cause).in_phase(Phase::Connect))
+        };
+        let mut events: Vec<Event> = ["db1", "db2", "db3"].map(refused).into();
+        events.extend(["web1", "web2", "web3", "web4"].map(|name| failed(name, timeout(Phase::Login))));
+        events.push(finished("z", Class::NotStarted));
+        let text = written(StatusOptions::default(), &[events, vec![run_finished(&[])]].concat());
+        let (_, groups) = text.split_once(" in 1.9s\n").unwrap();
+        assert_eq!(
+            groups,
+            "fleet: unreachable 4: login timed out after 10s: web[1-4]\n\
+             fleet: unreachable 3: connect: connection refused: db[1-3]\n\
+             fleet: not started 1: z\n"
+        );
+        assert!(!text.contains("fleet: z: "), "{text}");
+    }
+
+    #[test]
+    fn a_stop_says_who_still_runs_and_what_the_next_key_press_does() {
+        let stopping = |stop, reason, names: &[&str]| {
+            let running = names.iter().map(|name| host(name)).collect();
+            written(StatusOptions::default(), &[event(EventKind::Stopping { stop, reason, running })])
+        };
+        assert_eq!(
+            stopping(Stop::Drain, StopReason::Interrupt, &["web1", "web2"]),
+            "fleet: stopping: no new hosts; 2 still running: web[1-2]; press again to end them\n"
+        );
+        assert_eq!(
+            stopping(Stop::Abort, StopReason::Interrupt, &["web1"]),
+            "fleet: stopping: ending 1 host: web1; press again to leave at once\n"
+        );
+        assert_eq!(
+            stopping(Stop::Drain, StopReason::Threshold, &["web1"]),
+            "fleet: stopping: too many failures: no new hosts; 1 still running: web1\n"
+        );
+    }
+
+    #[test]
+    fn durations_and_sizes_are_written_for_people() {
+        assert_eq!(elapsed(Duration::from_millis(1940)), "1.9s");
+        assert_eq!(elapsed(Duration::from_secs(65)), "1m 05s");
+        assert_eq!(elapsed(Duration::from_secs(7380)), "2h 03m");
+        assert_eq!(bytes(512.0), "512 B");
+        assert_eq!(bytes(1536.0), "1.5 KiB");
+        assert_eq!(bytes(5.0 * 1024.0 * 1024.0 * 1024.0 * 1024.0), "5.0 TiB");
+    }
+}

@@ -1,0 +1,258 @@
+//! A logged-in session: processes side by side, files, and an end that never waits.
+
+use std::sync::Arc;
+
+use super::error::Fault;
+use super::raw::{ChannelId, Exit};
+use super::wait::Driver;
+use crate::budget::Budget;
+use crate::error::{Error, ErrorKind, Phase, Result};
+use crate::event::Stream;
+use crate::host::Host;
+use crate::transport::{
+    Ended, ExecRequest, ExitStatus, MAX_COMMAND_BYTES, ProcId, RemoteFiles, Session, SessionEvent, Signal,
+};
+
+/// The longest chunk of output, in bytes.
+const CHUNK: usize = 32 * 1024;
+
+/// How much may wait to be written before standard input is not taken any more, in bytes.
+const BACKLOG: usize = 256 * 1024;
+
+/// One login.
+pub(super) struct SshSession {
+    driver: Driver,
+    host: Arc<Host>,
+    processes: Vec<Process>,
+    started: u32,
+    has_sftp: bool,
+    buffer: Vec<u8>,
+    next: usize,
+}
+
+struct Process {
+    id: ProcId,
+    channel: ChannelId,
+    stdout_bytes: u64,
+    stderr_bytes: u64,
+    stdin: Stdin,
+    /// Which stream is read first: the other one than last time, so that neither starves.
+    first: Stream,
+}
+
+#[derive(PartialEq, Eq)]
+enum Stdin {
+    Open,
+    /// The window was full; whoever writes is told when it is not.
+    Full,
+    Closing,
+    Closed,
+}
+
+impl SshSession {
+    pub(super) fn new(driver: Driver, host: Arc<Host>) -> Self {
+        Self { driver, host, processes: Vec::new(), started: 0, has_sftp: false, buffer: Vec::new(), next: 0 }
+    }
+
+    pub(super) fn driver(&mut self) -> &mut Driver {
+        &mut self.driver
+    }
+
+    fn process(&mut self, id: ProcId) -> Result<&mut Process> {
+        self.processes
+            .iter_mut()
+            .find(|process| process.id == id)
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "the process has ended already").in_phase(Phase::Running))
+    }
+
+    /// Looks once at each process and returns what happened to one.
+    fn look(&mut self) -> Result<Option<SessionEvent>> {
+        for _ in 0..self.processes.len() {
+            self.next = if self.next + 1 < self.processes.len() { self.next + 1 } else { 0 };
+            let Some(process) = self.processes.get_mut(self.next) else { break };
+            if self.buffer.is_empty() {
+                self.buffer.resize(CHUNK, 0);
+            }
+            match look_at(&mut self.driver, process, &mut self.buffer) {
+                Ok(Some(Seen::Event(event))) => return Ok(Some(event)),
+                Ok(Some(Seen::Ended(ended))) => {
+                    let id = process.id;
+                    self.processes.remove(self.next);
+                    return Ok(Some(SessionEvent::Ended { id, ended }));
+                }
+                Ok(None) => {}
+                Err(fault) => return Err(fault.into_error(Phase::Running, "the session failed")),
+            }
+        }
+        Ok(None)
+    }
+}
+
+enum Seen {
+    Event(SessionEvent),
+    Ended(Ended),
+}
+
+fn look_at(driver: &mut Driver, process: &mut Process, buffer: &mut [u8]) -> Result<Option<Seen>, Fault> {
+    let channel = process.channel;
+    if process.stdin == Stdin::Closing && driver.try_step(|link| link.send_eof(channel))?.is_some() {
+        process.stdin = Stdin::Closed;
+    }
+    let streams = match process.first {
+        Stream::Stdout => [Stream::Stdout, Stream::Stderr],
+        Stream::Stderr => [Stream::Stderr, Stream::Stdout],
+    };
+    for stream in streams {
+        let number = match stream {
+            Stream::Stdout => 0,
+            // `SSH_EXTENDED_DATA_STDERR` (RFC 4254 section 5.2).
+            Stream::Stderr => 1,
+        };
+        let Some(count) = driver.try_step(|link| link.read(channel, number, buffer))?.filter(|count| *count > 0) else {
+            continue;
+        };
+        let bytes = buffer.get(..count).unwrap_or_default().to_vec();
+        match stream {
+            Stream::Stdout => {
+                process.stdout_bytes += count as u64;
+                process.first = Stream::Stderr;
+            }
+            Stream::Stderr => {
+                process.stderr_bytes += count as u64;
+                process.first = Stream::Stdout;
+            }
+        }
+        return Ok(Some(Seen::Event(SessionEvent::Output { id: process.id, stream, bytes })));
+    }
+    if driver.try_step(|link| link.is_eof(channel).map(Some))? == Some(true) {
+        return ended(driver, process).map(|ended| ended.map(Seen::Ended));
+    }
+    if process.stdin == Stdin::Full && driver.link().io(|io| io.unsent()) < BACKLOG {
+        process.stdin = Stdin::Open;
+        return Ok(Some(Seen::Event(SessionEvent::Window { id: process.id })));
+    }
+    Ok(None)
+}
+
+/// Tells how a process ended, once the server has closed its channel.
+fn ended(driver: &mut Driver, process: &Process) -> Result<Option<Ended>, Fault> {
+    let channel = process.channel;
+    let is_closed = driver.try_step(|link| link.wait_closed(channel))?.is_some();
+    let exit = driver.try_step(|link| link.exit(channel).map(Some))?.unwrap_or(Exit::NotSent);
+    let status = match exit {
+        Exit::Code(code) => ExitStatus::Code(code),
+        Exit::Signal(name) => ExitStatus::Signal(name),
+        Exit::NotSent => ExitStatus::NotSent,
+    };
+    if !is_closed {
+        // The connection may end between the status and the close: the status is the result all the same.
+        let has_result = status != ExitStatus::NotSent && driver.connection_error().is_some();
+        if !has_result {
+            return Ok(None);
+        }
+    }
+    let ended = Ended::new(status, process.stdout_bytes, process.stderr_bytes);
+    // Frees the memory now rather than with the session; the server has nothing more to say about this channel.
+    let _ = driver.try_step(|link| link.free_channel(channel));
+    Ok(Some(ended))
+}
+
+impl Session for SshSession {
+    fn start(&mut self, request: &ExecRequest, budget: &Budget) -> Result<ProcId> {
+        if request.command.len() > MAX_COMMAND_BYTES {
+            let what = format!(
+                "the command has {} bytes, more than the {MAX_COMMAND_BYTES} that SSH carries",
+                request.command.len()
+            );
+            return Err(Error::new(ErrorKind::Usage, what).in_phase(Phase::Channel));
+        }
+        self.driver.set_phase(Phase::Channel);
+        let budget = budget.narrowed(self.host.timeouts.connect);
+        let channel = self
+            .driver
+            .drive(&budget, |link| link.open_channel())
+            .map_err(|fault| refused(fault, "the server refused to open a channel"))?;
+        self.driver
+            .drive(&budget, |link| link.exec(channel, &request.command))
+            .map_err(|fault| refused(fault, "the server refused to run the command"))?;
+        let stdin = if request.stdin { Stdin::Open } else { Stdin::Closing };
+        let id = ProcId(self.started);
+        self.started += 1;
+        let process = Process { id, channel, stdout_bytes: 0, stderr_bytes: 0, stdin, first: Stream::Stdout };
+        self.processes.push(process);
+        self.driver.set_phase(Phase::Running);
+        Ok(id)
+    }
+
+    fn write(&mut self, id: ProcId, bytes: &[u8]) -> Result<usize> {
+        let is_full = self.driver.link().io(|io| io.unsent()) >= BACKLOG;
+        let process = self.process(id)?;
+        let channel = process.channel;
+        if matches!(process.stdin, Stdin::Closing | Stdin::Closed) {
+            return Err(Error::new(ErrorKind::Internal, "standard input is closed").in_phase(Phase::Running));
+        }
+        let taken = if is_full {
+            0
+        } else {
+            let step = self.driver.try_step(|link| link.write(channel, bytes));
+            step.map_err(|fault| fault.into_error(Phase::Running, "cannot write to the command"))?.unwrap_or(0)
+        };
+        if taken == 0 {
+            self.process(id)?.stdin = Stdin::Full;
+        }
+        Ok(taken)
+    }
+
+    fn close_stdin(&mut self, id: ProcId) -> Result<()> {
+        let process = self.process(id)?;
+        if process.stdin != Stdin::Closed {
+            process.stdin = Stdin::Closing;
+        }
+        Ok(())
+    }
+
+    fn signal(&mut self, id: ProcId, signal: Signal) -> Result<()> {
+        let channel = self.process(id)?.channel;
+        // A signal is one packet that the socket callbacks take whole: "again" cannot happen.
+        let sent = self.driver.try_step(|link| link.send_signal(channel, signal.as_str()));
+        sent.map(|_| ()).map_err(|fault| fault.into_error(Phase::Running, "cannot send a signal"))
+    }
+
+    fn pump(&mut self, budget: &Budget) -> Result<SessionEvent> {
+        loop {
+            budget.check(self.driver.phase())?;
+            if let Some(event) = self.look()? {
+                return Ok(event);
+            }
+            self.driver.wait(budget)?;
+        }
+    }
+
+    fn files(&mut self, budget: &Budget) -> Result<&mut dyn RemoteFiles> {
+        if !self.has_sftp {
+            self.driver.set_phase(Phase::Channel);
+            let budget = budget.narrowed(self.host.timeouts.connect);
+            self.driver
+                .drive(&budget, |link| link.open_sftp())
+                .map_err(|fault| refused(fault, "the server refused to open SFTP"))?;
+            self.has_sftp = true;
+        }
+        Ok(self)
+    }
+
+    fn is_alive(&self) -> bool {
+        self.driver.connection_error().is_none()
+    }
+
+    fn close(mut self: Box<Self>) {
+        self.driver.link().close(true);
+    }
+}
+
+/// Makes the error of a request that the server turned down.
+fn refused(fault: Fault, what: &str) -> Error {
+    match fault {
+        Fault::Error(error) => error,
+        Fault::Refused(failure) => Error::new(ErrorKind::Refused, what).caused_by(failure).in_phase(Phase::Channel),
+    }
+}

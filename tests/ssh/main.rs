@@ -1,0 +1,9 @@
+//! What fleet does with real SSH servers: the simulator and OpenSSH's sshd.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+
+#[path = "../common/sshd.rs"]
+#[expect(dead_code, reason = "each test binary uses a part of the fixture")]
+mod fixture;
+mod ground;
+mod simulator;
+mod sshd;

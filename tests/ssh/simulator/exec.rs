@@ -1,0 +1,150 @@
+//! What a command leaves behind: its output, and how it ended.
+
+use std::time::Duration;
+
+use fleet::transport::{KillReason, KillResult};
+use fleet::{Class, ErrorKind, Exec, ExitStatus, Phase};
+use fleet_sim::{Canned, Fault, HostPlan, Mode};
+
+use crate::ground::{Ground, exec, pool, run_in, stderr, stdout};
+
+const MB: u64 = 1024 * 1024;
+
+#[test]
+fn streams_and_status_are_told_apart() {
+    let ground = Ground::one(HostPlan::new());
+    let result = exec(ground.first(), "echo out; echo err >&2; exit 3");
+    assert_eq!(result.class(), Class::Failed);
+    assert_eq!(stdout(&result), "out\n");
+    assert_eq!(stderr(&result), "err\n");
+    assert_eq!(result.value().unwrap().ended.status, ExitStatus::Code(3));
+    assert_eq!(result.report.reason().as_deref(), Some("exit status 3"));
+}
+
+#[test]
+fn the_command_goes_over_byte_for_byte() {
+    let ground = Ground::one(HostPlan::new());
+    let result = exec(ground.first(), "printf '%s|' 'a  b' \"$0\" 'ü\"\\' '*'");
+    assert_eq!(stdout(&result), "a  b|/bin/sh|ü\"\\|*|");
+}
+
+#[test]
+fn standard_input_is_at_its_end() {
+    let ground = Ground::one(HostPlan::new());
+    assert_eq!(stdout(&exec(ground.first(), "cat; echo end")), "end\n");
+}
+
+#[test]
+fn a_signal_is_not_a_status() {
+    let ground = Ground::one(HostPlan::new());
+    let result = exec(ground.first(), "kill -9 $$");
+    assert_eq!(result.value().unwrap().ended.status, ExitStatus::Signal("KILL".into()));
+    assert_eq!(result.class(), Class::Failed);
+    assert_eq!(result.report.facts.exit_code, None);
+    assert_eq!(result.report.facts.signal.as_deref(), Some("KILL"));
+}
+
+#[test]
+fn no_exit_status_is_not_status_0() {
+    let ground = Ground::one(HostPlan::new().fault(Fault::NoExitStatus));
+    let result = exec(ground.first(), "echo out");
+    assert_eq!(stdout(&result), "out\n");
+    assert_eq!(result.value().unwrap().ended.status, ExitStatus::NotSent);
+    assert_eq!(result.class(), Class::Failed);
+    assert_eq!(result.report.reason().as_deref(), Some("the server sent no exit status"));
+}
+
+#[test]
+fn stderr_flood_does_not_stall() {
+    let canned = Canned::new("").stderr([b'e'; 1024], 5 * 1024);
+    let ground = Ground::one(HostPlan::new().mode(Mode::Canned(canned)));
+    let result = exec(ground.first(), "x");
+    assert_eq!(result.report.facts.stderr_bytes, 5 * MB);
+    assert_eq!(result.class(), Class::Ok);
+}
+
+#[test]
+fn both_streams_flood_at_once() {
+    let ground = Ground::one(HostPlan::new());
+    let result = exec(ground.first(), "head -c 5242880 /dev/zero & head -c 5242880 /dev/zero >&2; wait");
+    assert_eq!((result.report.facts.stdout_bytes, result.report.facts.stderr_bytes), (5 * MB, 5 * MB));
+    let value = result.value().unwrap();
+    assert_eq!((value.stdout.len(), value.stderr.len()), (5 * MB, 5 * MB));
+}
+
+#[test]
+fn a_timeout_ends_the_remote_process() {
+    let ground = Ground::one(HostPlan::new());
+    let pool = pool().timeout(Duration::from_millis(500));
+    let result = run_in(pool, ground.first(), Exec::new("echo begun; sleep 1000"));
+    assert_eq!(result.class(), Class::TimedOut);
+    assert_eq!(stdout(&result), "begun\n");
+    let killed = result.value().unwrap().ended.killed.unwrap();
+    assert_eq!(killed.reason, KillReason::Timeout(Duration::from_millis(500)));
+    assert_eq!(killed.result, KillResult::Killed);
+    assert_eq!(result.report.facts.killed, Some("killed"));
+    assert!(ground.sim.processes().is_empty());
+}
+
+#[test]
+fn a_process_that_ignores_term_is_killed() {
+    let ground = Ground::one(HostPlan::new());
+    let pool = pool().timeout(Duration::from_millis(500)).kill_after(Duration::from_millis(300));
+    let result = run_in(pool, ground.first(), Exec::new("trap '' TERM; while :; do sleep 0.05; done"));
+    let ended = &result.value().unwrap().ended;
+    assert_eq!(ended.killed.unwrap().result, KillResult::Killed);
+    assert_eq!(ended.status, ExitStatus::Signal("KILL".into()));
+}
+
+#[test]
+fn silence_ends_at_the_idle_timeout_and_output_puts_it_off() {
+    let ground = Ground::one(HostPlan::new());
+    let pool = pool().idle_timeout(Duration::from_millis(600));
+    let result = run_in(pool, ground.first(), Exec::new("for i in 1 2 3 4; do echo $i; sleep 0.3; done; sleep 1000"));
+    assert_eq!(stdout(&result), "1\n2\n3\n4\n");
+    assert_eq!(result.value().unwrap().ended.killed.unwrap().reason, KillReason::Idle(Duration::from_millis(600)));
+    assert_eq!(result.class(), Class::TimedOut);
+}
+
+#[test]
+fn a_timeout_ends_endless_output() {
+    let ground = Ground::one(HostPlan::new().fault(Fault::EndlessOutput));
+    let pool = pool().timeout(Duration::from_millis(500)).kill_after(Duration::from_millis(200));
+    let result = run_in(pool, ground.first(), Exec::new("x").capture(false));
+    assert_eq!(result.class(), Class::TimedOut);
+    assert!(result.report.facts.stdout_bytes > 0);
+}
+
+#[test]
+fn output_past_the_limit_ends_the_command_and_says_so() {
+    let ground = Ground::one(HostPlan::new());
+    let result = run_in(pool().max_output_bytes(100_000), ground.first(), Exec::new("yes"));
+    let value = result.value().unwrap();
+    assert_eq!(value.ended.killed.unwrap().reason, KillReason::MaxOutput(100_000));
+    assert!(value.stdout.len() <= 100_000);
+    assert_eq!(result.class(), Class::Failed);
+    assert!(result.report.reason().unwrap().starts_with("wrote more than 100000 bytes"));
+}
+
+#[test]
+fn a_refused_channel_or_command_is_a_failure_that_says_so() {
+    for (fault, what) in [
+        (Fault::RefuseChannel, "the server refused to open a channel"),
+        (Fault::RefuseExec, "the server refused to run the command"),
+    ] {
+        let ground = Ground::one(HostPlan::new().fault(fault));
+        let result = exec(ground.first(), "true");
+        let error = result.error().expect("an error");
+        assert_eq!((error.kind(), error.phase()), (ErrorKind::Refused, Some(Phase::Channel)));
+        assert_eq!(error.to_string(), what);
+        assert_eq!(result.class(), Class::Failed);
+    }
+}
+
+#[test]
+fn a_command_too_long_for_a_packet_is_refused_before_it_is_sent() {
+    let ground = Ground::one(HostPlan::new());
+    let result = exec(ground.first(), &format!("echo {}", "x".repeat(40_000)));
+    assert!(result.error().unwrap().to_string().starts_with("the command has 40005 bytes"), "{result:?}");
+    assert_eq!(ground.sim.stats().commands, 0);
+}

@@ -1,0 +1,218 @@
+//! Files over SFTP, also from servers that lie.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use fleet::op::{Get, Put};
+use fleet::{Class, ErrorKind, Phase};
+use fleet_sim::{Fault, HostPlan, SftpEvil};
+
+use crate::ground::{Ground, pool, run, run_in};
+
+fn noise(len: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(7);
+    (0..len).map(|_| random.u8(..)).collect()
+}
+
+/// Every file below a directory, with its bytes.
+fn tree(root: &std::path::Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    let mut left = vec![root.to_owned()];
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                left.push(path);
+            } else {
+                let name = path.strip_prefix(root).unwrap().display().to_string();
+                files.push((name, fs::read(&path).unwrap()));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn bytes_of_any_length_arrive_and_come_back() {
+    let ground = Ground::one(HostPlan::new());
+    for len in [0, 1, 29_999, 30_000, 30_001, 1_000_000, 9_000_001] {
+        let local = ground.path("local");
+        fs::write(&local, noise(len)).unwrap();
+        let put = run(ground.first(), Put::new(std::slice::from_ref(&local), "remote").unwrap());
+        assert_eq!(put.class(), Class::Ok, "{put:?}");
+        assert_eq!(put.report.facts.transferred_bytes, len as u64);
+        assert!(fs::read(ground.home().join("remote")).unwrap() == noise(len), "{len} bytes sent");
+        let out = ground.path("out");
+        let get = run(ground.first(), Get::new("remote", &out).unwrap());
+        assert_eq!(get.class(), Class::Ok, "{get:?}");
+        assert!(fs::read(out.join("sim0001/remote")).unwrap() == noise(len), "{len} bytes fetched");
+    }
+    let left: Vec<_> = fs::read_dir(ground.home()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["remote"], "no temporary file stays");
+}
+
+#[test]
+fn a_mode_is_kept_both_ways() {
+    let ground = Ground::one(HostPlan::new());
+    let local = ground.path("script");
+    fs::write(&local, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(&local, fs::Permissions::from_mode(0o751)).unwrap();
+    assert!(run(ground.first(), Put::new(&[local], "script").unwrap()).is_ok());
+    let mode = |path: std::path::PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(ground.home().join("script")), 0o751);
+    assert!(run(ground.first(), Get::new("script", ground.path("out")).unwrap()).is_ok());
+    assert_eq!(mode(ground.path("out/sim0001/script")), 0o751);
+}
+
+#[test]
+fn a_tree_goes_there_and_back() {
+    let ground = Ground::one(HostPlan::new());
+    let root = ground.path("tree");
+    fs::create_dir_all(root.join("a/b c/ü")).unwrap();
+    fs::create_dir(root.join("empty")).unwrap();
+    for (name, len) in [("top", 10), ("a/one", 100_000), ("a/b c/two", 0), ("a/b c/ü/three", 33)] {
+        fs::write(root.join(name), noise(len)).unwrap();
+    }
+    let put = run(ground.first(), Put::new(std::slice::from_ref(&root), "copy").unwrap());
+    assert_eq!(put.class(), Class::Ok, "{put:?}");
+    assert_eq!(put.report.facts.files, 4);
+    assert_eq!(tree(&ground.home().join("copy")), tree(&root));
+    assert!(ground.home().join("copy/empty").is_dir());
+    let get = run(ground.first(), Get::new("copy/", ground.path("out")).unwrap());
+    assert_eq!(get.class(), Class::Ok, "{get:?}");
+    assert_eq!(tree(&ground.path("out/sim0001/copy")), tree(&root));
+    // Into a directory that is there: under its own name, as cp does.
+    assert!(run(ground.first(), Put::new(std::slice::from_ref(&root), "copy").unwrap()).is_ok());
+    assert_eq!(tree(&ground.home().join("copy/tree")), tree(&root));
+}
+
+#[test]
+fn an_existing_file_is_replaced_whole_and_a_link_stays_a_link() {
+    let ground = Ground::one(HostPlan::new());
+    fs::write(ground.home().join("real"), "old and long").unwrap();
+    std::os::unix::fs::symlink("real", ground.home().join("link")).unwrap();
+    let local = ground.path("new");
+    fs::write(&local, "new").unwrap();
+    assert!(run(ground.first(), Put::new(&[local], "link").unwrap()).is_ok());
+    assert_eq!(fs::read(ground.home().join("real")).unwrap(), b"new");
+    assert!(ground.home().join("link").symlink_metadata().unwrap().is_symlink());
+}
+
+#[test]
+fn several_files_need_a_directory() {
+    let ground = Ground::one(HostPlan::new());
+    let locals = [ground.path("a"), ground.path("b")];
+    for local in &locals {
+        fs::write(local, "x").unwrap();
+    }
+    let result = run(ground.first(), Put::new(&locals, "nowhere").unwrap());
+    assert_eq!(result.class(), Class::Failed);
+    assert_eq!(result.error().unwrap().chain(), "no directory nowhere: no such file or directory");
+    fs::create_dir(ground.home().join("dir")).unwrap();
+    assert!(run(ground.first(), Put::new(&locals, "dir").unwrap()).is_ok());
+    assert_eq!(tree(&ground.home().join("dir")).len(), 2);
+}
+
+#[test]
+fn what_the_server_refuses_is_a_failure_that_names_the_file() {
+    let ground = Ground::one(HostPlan::new());
+    let result = run(ground.first(), Get::new("missing", ground.path("out")).unwrap());
+    assert_eq!(result.class(), Class::Failed);
+    let error = result.error().unwrap();
+    assert_eq!((error.kind(), error.phase()), (ErrorKind::RemoteFile, Some(Phase::Transfer)));
+    assert_eq!(error.chain(), "cannot get missing: no such file or directory");
+    let local = ground.path("x");
+    fs::write(&local, "x").unwrap();
+    let result = run(ground.first(), Put::new(&[local], "no/such/dir/x").unwrap());
+    assert_eq!(result.error().unwrap().chain(), "cannot write no/such/dir/x: no such file or directory");
+}
+
+#[test]
+fn hostile_names_fail_the_host_and_write_nothing_outside() {
+    let ground = Ground::one(HostPlan::new().sftp_evil(SftpEvil::bad_names()));
+    fs::create_dir(ground.home().join("dir")).unwrap();
+    fs::write(ground.home().join("dir/good"), "good").unwrap();
+    let out = ground.path("deep/er/out");
+    let result = run(ground.first(), Get::new("dir", &out).unwrap());
+    assert_eq!(result.class(), Class::Failed, "{result:?}");
+    assert!(result.error().unwrap().to_string().contains("refused"), "{result:?}");
+    let host_dir = out.join("sim0001");
+    let outside: Vec<_> = tree(ground.dir.path()).into_iter().map(|(name, _)| ground.path(&name)).collect();
+    let outside: Vec<_> =
+        outside.iter().filter(|path| !path.starts_with(&host_dir) && path.starts_with(ground.path("deep"))).collect();
+    assert!(outside.is_empty(), "{outside:?}");
+}
+
+#[test]
+fn a_link_sent_for_a_directory_leads_nowhere_outside() {
+    let ground = Ground::one(HostPlan::new());
+    let out = ground.path("out");
+    fs::create_dir_all(out.join("sim0001")).unwrap();
+    let elsewhere = ground.path("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    // What a hostile server could hope for: that `DIR/HOST/dir` is a link.
+    std::os::unix::fs::symlink(&elsewhere, out.join("sim0001/dir")).unwrap();
+    fs::create_dir(ground.home().join("dir")).unwrap();
+    fs::write(ground.home().join("dir/file"), "x").unwrap();
+    let result = run(ground.first(), Get::new("dir", &out).unwrap());
+    assert_eq!(result.class(), Class::Error, "{result:?}");
+    assert_eq!(tree(&elsewhere), []);
+}
+
+#[test]
+fn loops_and_endless_directories_come_to_an_end() {
+    let ground = Ground::one(HostPlan::new());
+    fs::create_dir(ground.home().join("dir")).unwrap();
+    fs::write(ground.home().join("dir/file"), "x").unwrap();
+    std::os::unix::fs::symlink(".", ground.home().join("dir/again")).unwrap();
+    std::os::unix::fs::symlink("nowhere", ground.home().join("dir/dangling")).unwrap();
+    let result = run(ground.first(), Get::new("dir", ground.path("out")).unwrap());
+    assert_eq!(result.class(), Class::Ok, "{result:?}");
+    assert_eq!(tree(&ground.path("out/sim0001/dir")), [("file".to_owned(), b"x".to_vec())]);
+    let evil = Ground::one(HostPlan::new().sftp_evil(SftpEvil::DirectoryLoop));
+    fs::create_dir(evil.home().join("dir")).unwrap();
+    let result = run(evil.first(), Get::new("dir", evil.path("out")).unwrap());
+    assert!(matches!(result.class(), Class::Ok | Class::Failed), "{result:?}");
+}
+
+#[test]
+fn a_file_shorter_than_it_claims_is_not_complete() {
+    let ground = Ground::one(HostPlan::new().sftp_evil(SftpEvil::SizeLie(100)));
+    fs::write(ground.home().join("file"), noise(1000)).unwrap();
+    let result = run(ground.first(), Get::new("file", ground.path("out")).unwrap());
+    assert_eq!(result.class(), Class::Failed);
+    assert_eq!(result.error().unwrap().to_string(), "file ended after 1000 of 1100 bytes");
+    assert_eq!(tree(&ground.path("out")), [], "no part stays under the file's name");
+}
+
+#[test]
+fn faults_in_a_transfer_have_their_status() {
+    let local = |ground: &Ground| {
+        let path = ground.path("big");
+        fs::write(&path, noise(3_000_000)).unwrap();
+        path
+    };
+    let ground = Ground::one(HostPlan::new().fault(Fault::CutSftp { after_bytes: 500_000 }));
+    let result = run(ground.first(), Put::new(&[local(&ground)], "x").unwrap());
+    assert_eq!(result.class(), Class::Lost, "{result:?}");
+    assert_eq!(result.error().unwrap().phase(), Some(Phase::Transfer));
+
+    let ground = Ground::one(HostPlan::new().fault(Fault::StallSftp { after_requests: 5 }));
+    let pool = pool().timeout(Duration::from_millis(800));
+    let result = run_in(pool, ground.first(), Put::new(&[local(&ground)], "x").unwrap());
+    assert_eq!(result.class(), Class::TimedOut, "{result:?}");
+    assert_eq!(result.error().unwrap().to_string(), "transfer timed out after 800ms");
+
+    let ground = Ground::one(HostPlan::new().fault(Fault::DiskFull { after_bytes: 500_000 }));
+    let result = run(ground.first(), Put::new(&[local(&ground)], "x").unwrap());
+    assert_eq!(result.class(), Class::Failed, "{result:?}");
+    assert!(result.error().unwrap().to_string().contains("cannot write x"), "{result:?}");
+    assert_eq!(tree(ground.home()), [], "the part was removed");
+
+    let ground = Ground::one(HostPlan::new().fault(Fault::RefuseSubsystem));
+    let result = run(ground.first(), Put::new(&[local(&ground)], "x").unwrap());
+    assert_eq!(result.class(), Class::Failed, "{result:?}");
+    assert_eq!(result.error().unwrap().to_string(), "the server refused to open SFTP");
+}

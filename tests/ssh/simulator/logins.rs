@@ -1,0 +1,106 @@
+//! Passwords, keys, and what is said when neither does.
+
+use fleet::{Class, ErrorKind, Identity, Phase, Secret};
+use fleet_sim::{FixtureKey, HostPlan, KeyKind, Logins, Method};
+
+use crate::ground::{Ground, PASSWORD, exec};
+
+#[test]
+fn a_password_logs_in() {
+    let ground = Ground::one(HostPlan::new());
+    let result = exec(ground.host_by_password(&ground.sim.hosts()[0], PASSWORD), "true");
+    assert_eq!(result.class(), Class::Ok);
+    assert_eq!(ground.sim.stats().password.accepted, 1);
+}
+
+#[test]
+fn a_password_answers_keyboard_interactive_where_nothing_else_is_offered() {
+    let logins = Logins::password("ops", PASSWORD).methods([Method::KeyboardInteractive]);
+    let ground = Ground::one(HostPlan::new().logins(logins));
+    let result = exec(ground.host_by_password(&ground.sim.hosts()[0], PASSWORD), "true");
+    assert_eq!(result.class(), Class::Ok, "{result:?}");
+    assert_eq!(ground.sim.stats().keyboard_interactive.accepted, 1);
+}
+
+#[test]
+fn a_wrong_password_is_tried_once_and_never_again() {
+    for methods in [vec![Method::Password], vec![Method::Password, Method::KeyboardInteractive]] {
+        let ground = Ground::one(HostPlan::new().logins(Logins::password("ops", PASSWORD).methods(methods)));
+        let result = exec(ground.host_by_password(&ground.sim.hosts()[0], "wrong"), "true");
+        let error = result.error().expect("an error");
+        assert_eq!((error.kind(), error.phase()), (ErrorKind::Login, Some(Phase::Login)));
+        assert!(error.to_string().starts_with("login refused for ops: the password (the server offers"), "{error}");
+        assert_eq!(result.class(), Class::Unreachable);
+        let stats = ground.sim.stats();
+        assert_eq!(stats.password.refused + stats.keyboard_interactive.refused, 1, "{stats:?}");
+        assert_eq!(stats.connections, 1, "a refused login is not retried");
+    }
+}
+
+#[test]
+fn a_wrong_answer_to_keyboard_interactive_is_given_once() {
+    let logins = Logins::password("ops", PASSWORD).methods([Method::KeyboardInteractive]);
+    let ground = Ground::one(HostPlan::new().logins(logins));
+    let result = exec(ground.host_by_password(&ground.sim.hosts()[0], "wrong"), "true");
+    assert_eq!(result.error().unwrap().kind(), ErrorKind::Login);
+    assert_eq!(ground.sim.stats().keyboard_interactive.refused, 1);
+}
+
+#[test]
+fn keys_of_every_type_log_in() {
+    let dir = tempfile::tempdir().unwrap();
+    for kind in [KeyKind::Ed25519, KeyKind::EcdsaP256, KeyKind::Rsa2048] {
+        let key = FixtureKey::generate(kind, dir.path().join(format!("{kind:?}"))).unwrap();
+        let ground = Ground::one(HostPlan::new().logins(Logins::key("ops", &key)));
+        let mut host = ground.bare(&ground.sim.hosts()[0]);
+        host.auth.identities.push(Identity::File(key.path.clone()));
+        let result = exec(host, "true");
+        assert_eq!(result.class(), Class::Ok, "{kind:?}: {result:?}");
+    }
+}
+
+#[test]
+fn the_second_key_and_then_the_password_are_tried_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = FixtureKey::generate(KeyKind::Ed25519, dir.path().join("other")).unwrap();
+    let ground = Ground::one(HostPlan::new());
+    let mut host = ground.bare(&ground.sim.hosts()[0]);
+    host.auth.identities = vec![Identity::File(other.path), Identity::File(ground.key.path.clone())];
+    assert_eq!(exec(host.clone(), "true").class(), Class::Ok);
+    host.auth.identities.pop();
+    host.auth.password = Some(Secret::from(PASSWORD));
+    assert_eq!(exec(host, "true").class(), Class::Ok);
+    assert_eq!(ground.sim.stats().password.accepted, 1);
+}
+
+#[test]
+fn a_refusal_names_what_was_tried_and_what_is_offered() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = FixtureKey::generate(KeyKind::Ed25519, dir.path().join("other")).unwrap();
+    let ground = Ground::one(HostPlan::new());
+    let mut host = ground.bare(&ground.sim.hosts()[0]);
+    host.auth.identities.push(Identity::File(other.path.clone()));
+    let result = exec(host, "true");
+    let path = other.path.display();
+    assert_eq!(
+        result.error().unwrap().to_string(),
+        format!("login refused for ops: key {path} (the server offers publickey, password)")
+    );
+}
+
+#[test]
+fn nothing_to_log_in_with_says_so() {
+    let ground = Ground::one(HostPlan::new());
+    let result = exec(ground.bare(&ground.sim.hosts()[0]), "true");
+    let error = result.error().unwrap().to_string();
+    assert!(error.starts_with("nothing to log in with as ops: no key and no password"), "{error}");
+}
+
+#[test]
+fn a_key_that_cannot_be_read_is_named() {
+    let ground = Ground::one(HostPlan::new());
+    let mut host = ground.bare(&ground.sim.hosts()[0]);
+    host.auth.identities.push(Identity::File(ground.path("missing")));
+    let error = exec(host, "true").error().unwrap().chain();
+    assert!(error.contains("missing"), "{error}");
+}
