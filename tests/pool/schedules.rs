@@ -346,7 +346,7 @@ fn check_events(log: &Log, world: &World, summary: &Summary) {
 
 #[test]
 fn every_host_of_a_run_has_one_result() {
-    many(1500, |rng| {
+    many(1200, |rng| {
         let world = world(rng);
         let control = RunControl::new();
         let (log, mut trouble) = (Log::default(), Trouble::new(rng, &control));
@@ -389,7 +389,7 @@ fn every_host_of_a_run_has_one_result() {
 
 #[test]
 fn every_host_of_an_iterator_has_one_result() {
-    many(800, |rng| {
+    many(650, |rng| {
         let world = world(rng);
         let take = if rng.bool() { usize::MAX } else { rng.usize(0..6) };
         let stop = (rng.usize(0..5) == 0).then(|| if rng.bool() { Stop::Drain } else { Stop::Abort });
@@ -422,7 +422,7 @@ fn every_host_of_an_iterator_has_one_result() {
 
 #[test]
 fn every_job_has_one_result() {
-    many(800, |rng| {
+    many(650, |rng| {
         let world = world(rng);
         let calls = Arc::new(Mutex::new(HashMap::new()));
         let mut handles = Vec::new();
