@@ -26,6 +26,6 @@ pub use host::{Auth, Host, HostKeyPolicy, HostSpec, Identity, Secret, SecretRef,
 pub use inventory::Inventory;
 pub use limit::raise_descriptor_limit;
 pub use op::{Exec, ExecOutput, Job, Operation, Ping};
-pub use pool::{Handle, Outputs, Pool, PoolBuilder, RunControl, Threshold};
+pub use pool::{Handle, Outputs, Pool, PoolBuilder, RunControl, Threshold, Wave};
 pub use ssh::SshTransport;
 pub use transport::{Ended, ExitStatus, Session, Transport};
