@@ -324,6 +324,7 @@ mod host;
 pub mod hostset;
 pub mod inventory;
 pub mod known_hosts;
+mod limit;
 pub mod op;
 pub mod pool;
 pub mod sink;
@@ -337,8 +338,9 @@ pub use error::{Error, ErrorKind, Phase, Result};
 pub use event::{Class, Event, EventKind, HostReport, HostResult, Outcome, Sink, Stream, Summary};
 pub use host::{Auth, Host, HostKeyPolicy, HostSpec, Identity, Secret, SecretRef, Settings, Timeouts, Var};
 pub use inventory::Inventory;
+pub use limit::raise_descriptor_limit;
 pub use op::{Exec, ExecOutput, Job, Operation, Ping};
-pub use pool::{Handle, Outputs, Pool, PoolBuilder, RunControl, Threshold};
+pub use pool::{Handle, Outputs, Pool, PoolBuilder, RunControl, Threshold, Wave};
 pub use ssh::SshTransport;
 pub use transport::{Ended, ExitStatus, Session, Transport};
 

@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the library and their levels. A module uses only what stands lower.
-const LEVELS: [(&str, u8); 15] = [
+const LEVELS: [(&str, u8); 16] = [
     ("error", 0),
     ("duration", 1),
+    ("limit", 1),
     ("budget", 1),
     ("hostset", 1),
     ("host", 1),

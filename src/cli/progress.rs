@@ -146,7 +146,7 @@ impl Counts {
         let known_hosts = self.known_hosts.load(Ordering::Relaxed).max(1) as u64;
         let mean = self.known_bytes.load(Ordering::Relaxed) / known_hosts;
         let moved = self.moved_bytes.load(Ordering::Relaxed);
-        (moved, mean.saturating_mul(hosts as u64).max(moved))
+        (moved, mean.saturating_mul(hosts as u64).max(moved).max(1))
     }
 }
 

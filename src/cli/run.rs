@@ -53,6 +53,11 @@ impl Request<'_> {
         let op = make()?;
         let mut hosts = selection.resolve(self.connect, screen, self.output.quiet)?;
         drop(selection);
+        if let Err(error) = fleet::raise_descriptor_limit()
+            && self.output.verbose > 0
+        {
+            screen.warn(&error.chain());
+        }
         let transport = SshTransport::new();
         keys::unlock(&mut hosts)?;
         keys::load(&transport, &hosts, screen, self.output.quiet)?;

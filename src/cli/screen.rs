@@ -111,8 +111,9 @@ impl Screen {
             // One write with the progress line around it: nothing flickers.
             let mut framed = Vec::with_capacity(bytes.len() + state.bar.len() + 16);
             state.hide_bar(&mut framed);
-            if is_own && state.is_mid_line {
-                framed.push(b'\n');
+            if is_own {
+                // What was typed since, such as the `^C` that stops the run, is no part of the line either.
+                framed.extend_from_slice(if state.is_mid_line { b"\n" } else { CLEAR_LINE });
             }
             framed.extend_from_slice(bytes);
             state.is_mid_line = bytes.last().is_some_and(|last| *last != b'\n');

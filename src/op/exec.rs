@@ -64,7 +64,12 @@ impl Operation for Exec {
     fn run(&self, session: &mut dyn Session, job: &Job<'_>) -> Result<ExecOutput> {
         let mut stdout = job.spools.spool();
         let mut stderr = job.spools.spool();
-        let ended = session.exec(&self.request, job.limits, job.budget, &mut |stream, bytes| {
+        let mut limits = *job.limits;
+        if !self.capture {
+            // What passes through is kept nowhere: it may be of any size.
+            limits.max_output_bytes = None;
+        }
+        let ended = session.exec(&self.request, &limits, job.budget, &mut |stream, bytes| {
             if self.capture {
                 match stream {
                     Stream::Stdout => stdout.append(&bytes)?,

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::buffer::Buffer;
 use super::escape::escape;
 use super::names::fold_names;
 use crate::budget::Stop;
-use crate::error::Error;
+use crate::error::ErrorKind;
 use crate::event::{Class, Event, EventKind, HostKeyAction, HostReport, Note, Sink, StopReason, Summary};
 use crate::host::Host;
 
@@ -252,25 +253,32 @@ fn stopping(out: &mut String, stop: Stop, reason: StopReason, running: &[Arc<Hos
     line(out, format_args!("stopping: {why}{what}{hint}"));
 }
 
-/// Returns the cause to group by: without what differs from host to host, which the outer messages name.
+/// Returns the cause to group by: the reason without what differs from host to host.
 fn cause(report: &HostReport) -> String {
-    if report.class() == Class::NotStarted {
-        return String::new();
-    }
-    let root = report.error.as_ref().and_then(root_cause);
-    match (root, report.phase()) {
-        (Some(root), Some(phase)) => format!("{phase}: {root}"),
-        (Some(root), None) => root,
-        (None, _) => report.reason().filter(|reason| *reason != words(report.class())).unwrap_or_default(),
+    let class = report.class();
+    let reason = report.reason().filter(|reason| class != Class::NotStarted && *reason != words(class));
+    let cause = without_host(&reason.unwrap_or_default(), &report.host);
+    match (&report.error, cause.split_once(": ")) {
+        // What follows are fingerprints.
+        (Some(error), Some((what, _))) if error.kind() == ErrorKind::HostKey => what.to_owned(),
+        _ => cause,
     }
 }
 
-fn root_cause(error: &Error) -> Option<String> {
-    let mut cause = std::error::Error::source(error)?;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    Some(cause.to_string())
+/// Replaces names and addresses by `…`.
+fn without_host(text: &str, host: &Host) -> String {
+    let known_hosts_name = host.known_hosts_name();
+    let words = text.split(' ').map(|word| {
+        let core = word.trim_end_matches([':', ',', ';']);
+        let is_host = [&host.name, &host.address, &known_hosts_name].iter().any(|name| *name == core)
+            || core.parse::<SocketAddr>().is_ok()
+            || core.parse::<IpAddr>().is_ok();
+        match word.strip_prefix(core) {
+            Some(punctuation) if is_host => format!("…{punctuation}"),
+            _ => word.to_owned(),
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 fn line(out: &mut String, text: fmt::Arguments<'_>) {
@@ -324,7 +332,7 @@ fn bytes(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{ErrorKind, Phase};
+    use crate::error::{Error, Phase};
     use crate::sink::fixtures::{event, exited, failed, finished, host, note, run_finished};
 
     fn written(options: StatusOptions, events: &[Event]) -> String {
@@ -402,19 +410,24 @@ mod tests {
     #[test]
     fn many_failures_are_grouped_by_what_they_have_in_common() {
         let refused = |name: &str| {
-            let cause = io::Error::from(io::ErrorKind::ConnectionRefused);
-            let what = format!("cannot connect to {name}.example:22");
-            failed(name, Error::new(ErrorKind::Connect, what).caused_by(cause).in_phase(Phase::Connect))
+            let what = "cannot connect to 192.0.2.1:22: connection refused";
+            failed(name, Error::new(ErrorKind::Connect, what).in_phase(Phase::Connect))
+        };
+        let changed = |name: &str| {
+            let what = format!("the host key of {name} has CHANGED: SHA256:{name} is not SHA256:x");
+            failed(name, Error::new(ErrorKind::HostKey, what).in_phase(Phase::HostKey))
         };
         let mut events: Vec<Event> = ["db1", "db2", "db3"].map(refused).into();
         events.extend(["web1", "web2", "web3", "web4"].map(|name| failed(name, timeout(Phase::Login))));
+        events.extend(["a", "b"].map(changed));
         events.push(finished("z", Class::NotStarted));
         let text = written(StatusOptions::default(), &[events, vec![run_finished(&[])]].concat());
         let (_, groups) = text.split_once(" in 1.9s\n").unwrap();
         assert_eq!(
             groups,
             "fleet: unreachable 4: login timed out after 10s: web[1-4]\n\
-             fleet: unreachable 3: connect: connection refused: db[1-3]\n\
+             fleet: unreachable 3: cannot connect to …: connection refused: db[1-3]\n\
+             fleet: unreachable 2: the host key of … has CHANGED: a,b\n\
              fleet: not started 1: z\n"
         );
         assert!(!text.contains("fleet: z: "), "{text}");

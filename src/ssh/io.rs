@@ -214,9 +214,13 @@ impl Io {
         written
     }
 
-    /// Hands received bytes to libssh2. `None` means "nothing yet".
+    /// Hands received bytes to libssh2. `None` means "nothing yet", and 0 the end: only after [`close`](Self::close), so
+    /// that libssh2 waits for nothing when it frees what it has.
     pub(super) fn receive(&mut self, buffer: &mut [MaybeUninit<u8>]) -> Option<usize> {
-        if self.is_closed || self.turn_left == 0 {
+        if self.is_closed {
+            return Some(0);
+        }
+        if self.turn_left == 0 {
             return None;
         }
         let wanted = buffer.len().min(self.turn_left);

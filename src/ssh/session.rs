@@ -9,16 +9,15 @@ use crate::budget::Budget;
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::event::Stream;
 use crate::host::Host;
-use crate::transport::{Ended, ExecRequest, ExitStatus, ProcId, RemoteFiles, Session, SessionEvent, Signal};
+use crate::transport::{
+    Ended, ExecRequest, ExitStatus, MAX_COMMAND_BYTES, ProcId, RemoteFiles, Session, SessionEvent, Signal,
+};
 
 /// The longest chunk of output, in bytes.
 const CHUNK: usize = 32 * 1024;
 
 /// How much may wait to be written before standard input is not taken any more, in bytes.
 const BACKLOG: usize = 256 * 1024;
-
-/// The longest command line that fits into one packet, in bytes (libssh2 `transport.c`; LIBSSH2.md section 14).
-const MAX_COMMAND: usize = 34_000;
 
 /// One login.
 pub(super) struct SshSession {
@@ -160,9 +159,9 @@ fn ended(driver: &mut Driver, process: &Process) -> Result<Option<Ended>, Fault>
 
 impl Session for SshSession {
     fn start(&mut self, request: &ExecRequest, budget: &Budget) -> Result<ProcId> {
-        if request.command.len() > MAX_COMMAND {
+        if request.command.len() > MAX_COMMAND_BYTES {
             let what = format!(
-                "the command has {} bytes, more than the {MAX_COMMAND} that SSH carries",
+                "the command has {} bytes, more than the {MAX_COMMAND_BYTES} that SSH carries",
                 request.command.len()
             );
             return Err(Error::new(ErrorKind::Usage, what).in_phase(Phase::Channel));

@@ -102,6 +102,10 @@ impl Signal {
     }
 }
 
+/// The longest command line that fits into one SSH packet, in bytes (libssh2 `transport.c`; a packet of 35,000 bytes is
+/// what RFC 4253 section 6.1 makes every server take).
+pub const MAX_COMMAND_BYTES: usize = 34_000;
+
 /// A command to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -83,9 +83,15 @@ impl Fleet {
     }
 
     /// Compares the transcript with `tests/golden/NAME.txt`; with `BLESS=1` writes it.
-    pub(crate) fn golden(self, name: &str) {
+    pub(crate) fn golden(&self, name: &str) {
+        self.golden_with(name, str::to_owned);
+    }
+
+    /// Compares as [`golden`](Self::golden) does, after changing each line.
+    pub(crate) fn golden_with(&self, name: &str, change: impl Fn(&str) -> String) {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.txt"));
         let transcript = normalised(&self.transcript.replace(&*self.dir().to_string_lossy(), "[dir]"));
+        let transcript: String = transcript.split_inclusive('\n').map(change).collect();
         if std::env::var_os("BLESS").is_some_and(|bless| bless == "1") {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, transcript).unwrap();
@@ -98,30 +104,44 @@ impl Fleet {
     }
 }
 
-/// Replaces what differs from run to run: times and run identities.
+/// Replaces what differs from run to run in fleet's own lines: times and run identities.
 pub(crate) fn normalised(text: &str) -> String {
-    let lines = text.split_inclusive('\n').map(|line| {
-        let line = replaced(line, " in ", "[time]", |c| c.is_ascii_digit() || matches!(c, '.' | 's' | 'm' | 'h' | ' '));
-        let line = replaced(&line, "\"time\":\"", "[time]", |c| c != '"');
-        let line = replaced(&line, "\"run\":\"", "[run]", |c| c != '"');
-        let line = replaced(&line, "duration_s\":", "[time]", |c| c.is_ascii_digit() || c == '.');
-        replaced(&line, "queued_s\":", "[time]", |c| c.is_ascii_digit() || c == '.')
-    });
-    lines.collect()
+    text.split_inclusive('\n').map(normalised_line).collect()
 }
 
-/// Replaces what follows the last `marker` of fleet's own lines, as long as it is made of `is_part`.
-fn replaced(line: &str, marker: &str, by: &str, is_part: fn(char) -> bool) -> String {
-    let is_own = line.starts_with("fleet: ") || line.starts_with('{');
-    match line.rsplit_once(marker) {
-        Some((before, after)) if is_own && after.starts_with(is_part) => {
-            let rest = after.trim_start_matches(is_part);
-            let gap = if after.len() > rest.len() && rest.starts_with('(') { " " } else { "" };
-            let newline = if rest.is_empty() && after.ends_with('\n') { "\n" } else { "" };
-            format!("{before}{marker}{by}{gap}{rest}{newline}")
-        }
-        _ => line.to_owned(),
+fn normalised_line(line: &str) -> String {
+    if line.starts_with('{') {
+        let quote = |c: char| c == '"';
+        let end = |c: char| c == ',' || c == '}';
+        let line = replaced(line, "\"time\":\"", quote, "[time]");
+        let line = replaced(&line, "\"run\":\"", quote, "[run]");
+        let line = replaced(&line, "\"phases\":{", |c| c == '}', "[phases]");
+        return ["queued_s", "duration_s", "delay_s"]
+            .iter()
+            .fold(line, |line, name| replaced(&line, &format!("\"{name}\":"), end, "[time]"));
     }
+    if !line.starts_with("fleet: ") {
+        return line.to_owned();
+    }
+    let line = replaced(line, "fleet: run ", |c| c == ':', "[run]");
+    match line.rsplit_once(" in ") {
+        Some((before, after)) if after.starts_with(|c: char| c.is_ascii_digit()) => {
+            let rest = after.find([' ', '\n']).map_or("", |end| &after[end..]);
+            let rest = match (rest.rsplit_once(", "), rest.split_once("/s")) {
+                (Some((sizes, _)), Some((_, end))) => format!("{sizes}, [rate]{end}"),
+                _ => rest.to_owned(),
+            };
+            format!("{before} in [time]{rest}")
+        }
+        _ => line,
+    }
+}
+
+/// Replaces what stands between `start` and the next `end`.
+fn replaced(line: &str, start: &str, end: impl Fn(char) -> bool, by: &str) -> String {
+    let Some((before, after)) = line.split_once(start) else { return line.to_owned() };
+    let rest = after.find(end).map_or("", |end| &after[end..]);
+    format!("{before}{start}{by}{rest}")
 }
 
 /// Shows where two texts begin to differ.

@@ -1,5 +1,7 @@
 use std::process::ExitCode;
 
+use fleet::transport::MAX_COMMAND_BYTES;
+
 use crate::cli::args::Exec;
 use crate::cli::exit::Refusal;
 use crate::cli::run::Request;
@@ -10,6 +12,11 @@ pub(crate) fn run(args: &Exec, screen: &Screen) -> Result<ExitCode, Refusal> {
     let command = args.command();
     if command.trim_ascii().is_empty() {
         return Err(Refusal::usage("the command is empty"));
+    }
+    if command.len() > MAX_COMMAND_BYTES {
+        let what =
+            format!("the command has {} bytes, more than the {MAX_COMMAND_BYTES} that SSH carries", command.len());
+        return Err(Refusal::usage(what).hint("put it into a script, send that with fleet put, and run it"));
     }
     let request = Request {
         select: &args.select,

@@ -112,7 +112,8 @@ extern "C" fn on_receive(_socket: c_int, buffer: *mut c_void, len: usize, _flags
     }
     // SAFETY: libssh2 hands out `len` writable bytes (LIBSSH2_RECV_FUNC), initialised or not.
     let buffer = unsafe { slice::from_raw_parts_mut(buffer.cast::<MaybeUninit<u8>>(), len) };
-    with_current(|io| io.receive(buffer)).flatten().map_or(nothing_yet, usize::cast_signed)
+    // Without a socket (the session is being freed) the connection is at its end.
+    with_current(|io| io.receive(buffer)).unwrap_or(Some(0)).map_or(nothing_yet, usize::cast_signed)
 }
 
 extern "C" fn on_disconnect(

@@ -1,0 +1,192 @@
+//! What is said without contacting anything.
+
+use super::Fleet;
+
+const INVENTORY: &str = r#"
+[defaults]
+user = "ops"
+
+[groups.web]
+hosts = ["web[01-20].example"]
+vars = { role = "frontend", weight = 3 }
+
+[groups.prod]
+children = ["web", "db"]
+
+[groups.db]
+
+[hosts.db1]
+address = "10.0.0.5"
+port = 2222
+groups = ["db"]
+
+[hosts.v6]
+address = "2001:db8::5"
+user = "root"
+"#;
+
+fn fleet() -> Fleet {
+    Fleet::new().file("hosts.toml", INVENTORY)
+}
+
+#[test]
+fn help() {
+    let fleet = Fleet::new().run(&[]).run(&["--help"]).run(&["help"]).run(&["help", "ping"]);
+    fleet.golden("help");
+    for verb in ["exec", "put", "get", "hosts"] {
+        Fleet::new().run(&[verb, "--help"]).golden(&format!("help_{verb}"));
+    }
+}
+
+#[test]
+fn wrong_verbs() {
+    Fleet::new()
+        .run(&["df", "-h", "/srv/a b"])
+        .run(&["exce", "uptime"])
+        .run(&["-w", "web01", "exec", "df"])
+        .run(&["--versoin"])
+        .golden("wrong_verbs");
+}
+
+#[test]
+fn wrong_flags() {
+    fleet()
+        .run(&["exec"])
+        .run(&["exec", ""])
+        .run(&["exec", "--max-fial", "3", "df"])
+        .run(&["exec", "-J", "bastion", "df"])
+        .run(&["exec", "--max-fail", "many", "df"])
+        .run(&["exec", "--max-fail", "101%", "df"])
+        .run(&["exec", "--format", "jsonl", "df"])
+        .run(&["exec", "--fail-fast", "--max-fail", "3", "df"])
+        .run(&["exec", "-q", "-v", "df"])
+        .run(&["exec", "-f", "0", "df"])
+        .run(&["exec", "-p", "70000", "df"])
+        .run(&["exec", "-t", "0", "df"])
+        .run(&["exec", "-u", "soon", "df"])
+        .run(&["exec", "--host-key", "maybe", "df"])
+        .run(&["exec", "--order", "size", "df"])
+        .run(&["exec", "-N", "--format", "json", "df"])
+        .run(&["ping", "-N"])
+        .run(&["ping", "-u", "3"])
+        .run(&["put", "-w", "db1", "only-one"])
+        .run(&["hosts", "--fold", "--count"])
+        .golden("wrong_flags");
+}
+
+#[test]
+fn a_password_is_no_argument_and_never_shown() {
+    fleet()
+        .run(&["ping", "--password-from", "hunter2"])
+        .run(&["ping", "--password-from", "env:NOT_SET", "-w", "db1"])
+        .run(&["ping", "--password", "hunter2"])
+        .golden("password");
+}
+
+#[test]
+fn the_environment_stands_below_flags() {
+    fleet()
+        .env("FLEET_HOSTS", "db1")
+        .env("FLEET_MAX_FAIL", "nonsense")
+        .run(&["hosts"])
+        .run(&["hosts", "-a", "--count"])
+        .run(&["hosts", "-g", "web", "--fold"])
+        .run(&["ping", "--dry-run"])
+        .run(&["ping", "--dry-run", "--fail-fast"])
+        .env("FLEET_DRY_RUN", "1")
+        .env("FLEET_MAX_FAIL", "10%")
+        .env("FLEET_USER", "somebody")
+        .run(&["ping"])
+        .run(&["ping", "-l", "root"])
+        .golden("environment");
+}
+
+#[test]
+fn inventories() {
+    Fleet::new()
+        .run(&["exec", "df"])
+        .run(&["exec", "-i", "missing.toml", "df"])
+        .file("broken.toml", "[groups.web\nhosts = 1\n")
+        .run(&["hosts", "-i", "broken.toml"])
+        .file("unknown.toml", "[defaults]\nusr = \"ops\"\n[hosts.a]\n")
+        .run(&["hosts", "-i", "unknown.toml"])
+        .file("empty.toml", "")
+        .run(&["hosts", "-i", "empty.toml"])
+        .golden("inventories");
+}
+
+#[test]
+fn selections() {
+    fleet()
+        .run(&["hosts"])
+        .run(&["hosts", "--fold"])
+        .run(&["hosts", "--count"])
+        .run(&["hosts", "--groups"])
+        .run(&["hosts", "-w", "@prod!web[03-20].example", "-v"])
+        .run(&["hosts", "-w", "v6,db1", "--format", "json"])
+        .run(&["hosts", "-w", "web02.example", "--format", "json"])
+        .run(&["hosts", "-w", "root@10.9.9.9:2200", "-v"])
+        .run(&["hosts", "-g", "web", "-x", "@web"])
+        .run(&["hosts", "-w", "nope"])
+        .run(&["hosts", "-w", "web[01-"])
+        .run(&["hosts", "-g", "wbe"])
+        .run(&["hosts", "-a", "-w", "db1"])
+        .golden("selections");
+}
+
+#[test]
+fn a_dry_run_contacts_nothing() {
+    fleet()
+        .file("site/index.html", "x")
+        .run(&["exec", "--dry-run", "-g", "db", "df", "-h", "--", "-x"])
+        .run(&["exec", "--dry-run", "-w", "v6", "-f", "3", "-l", "me", "-p", "22", "--format", "json", "df", "|", "wc"])
+        .run(&["put", "--dry-run", "-w", "db1", "site", "hosts.toml", "/srv/"])
+        .run(&["get", "--dry-run", "-q", "-w", "db1", "/etc/motd", "out/here"])
+        .run(&["ping", "--dry-run", "--order", "name", "-w", "v6,db1", "-A"])
+        .golden("dry_run");
+}
+
+#[test]
+fn local_files_are_looked_at_first() {
+    fleet()
+        .file("plain", "x")
+        .run(&["put", "-w", "db1", "missing", "/tmp/"])
+        .run(&["put", "-w", "db1", "plain", ""])
+        .run(&["get", "-w", "db1", "/etc/motd", "plain"])
+        .run(&["get", "-w", "db1", "/etc/motd", "plain/below"])
+        .golden("local_files");
+}
+
+#[test]
+fn a_prompt_needs_a_terminal() {
+    let fleet = fleet();
+    // In a session of its own it has no terminal, wherever the tests run.
+    let command = fleet.command(["ping", "-A", "-w", "db1"]);
+    let output = std::process::Command::new("setsid")
+        .arg("--wait")
+        .arg(command.get_program())
+        .args(command.get_args())
+        .current_dir(fleet.dir())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "fleet: cannot get the password of host \"db1\": cannot ask for the login password of db1: there is no terminal\n\
+         hint: give it with --password-from env:NAME, file:PATH or cmd:COMMAND\n"
+    );
+}
+
+#[test]
+fn a_closed_stdout_is_141_and_silent() {
+    let fleet = fleet().file("many.toml", "[groups.many]\nhosts = [\"n[1-50000]\"]\n");
+    let mut child = fleet
+        .command(["hosts", "-i", "many.toml"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), &*String::from_utf8_lossy(&output.stderr)), (Some(141), ""));
+}

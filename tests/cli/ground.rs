@@ -1,0 +1,82 @@
+//! Simulated hosts and the inventory that leads to them.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+use fleet_sim::{Fault, FixtureKey, HostPlan, KeyKind, Logins, Sim, SimConfig};
+
+use super::Fleet;
+
+pub(crate) const PASSWORD: &str = "correct horse";
+
+/// A simulator, and a place to run the binary in whose `hosts.toml` names its hosts.
+pub(crate) struct Ground {
+    pub(crate) fleet: Fleet,
+    pub(crate) sim: Sim,
+}
+
+impl Ground {
+    /// Starts hosts whose account `ops` has a key and a password.
+    pub(crate) fn start(plans: Vec<HostPlan>) -> Self {
+        let fleet = Fleet::new();
+        let path = |name: &str| -> PathBuf { fleet.dir().join(name) };
+        let key = FixtureKey::generate(KeyKind::Ed25519, path("key")).unwrap();
+        let logins = Logins::key("ops", &key).with_password("ops", PASSWORD);
+        let plans = plans.into_iter().map(|plan| plan.logins(logins.clone())).collect();
+        let sim = Sim::start(SimConfig::of(plans).identity(path("key")).known_hosts(path("known_hosts"))).unwrap();
+        sim.write_inventory(path("hosts.toml")).unwrap();
+        sim.write_known_hosts(path("known_hosts")).unwrap();
+        Self { fleet, sim }
+    }
+
+    /// Starts hosts with real shells, `sim0001` and so on.
+    pub(crate) fn healthy(count: usize) -> Self {
+        Self::start(vec![HostPlan::new(); count])
+    }
+
+    /// Starts one host for each fault, and a healthy one before them.
+    pub(crate) fn faulty(faults: &[&str]) -> Self {
+        let fault = |name: &&str| HostPlan::new().fault(name.parse::<Fault>().unwrap());
+        Self::start(std::iter::once(HostPlan::new()).chain(faults.iter().map(fault)).collect())
+    }
+
+    /// Starts the binary with its outputs piped.
+    pub(crate) fn spawn(&self, args: &[&str]) -> Running {
+        let mut command = self.fleet.command(args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        Running { child, stdout: Box::new(stdout), stderr: Box::new(stderr) }
+    }
+}
+
+/// A run of the binary that goes on.
+pub(crate) struct Running {
+    child: Child,
+    pub(crate) stdout: Box<dyn BufRead>,
+    pub(crate) stderr: Box<dyn BufRead>,
+}
+
+impl Running {
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the end and returns the code and what is left of both outputs.
+    pub(crate) fn finish(mut self) -> Output {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        self.stdout.read_to_end(&mut stdout).unwrap();
+        self.stderr.read_to_end(&mut stderr).unwrap();
+        Output { status: self.child.wait().unwrap(), stdout, stderr }
+    }
+}
+
+/// Reads the next line.
+pub(crate) fn line(from: &mut dyn BufRead) -> String {
+    let mut line = String::new();
+    from.read_line(&mut line).unwrap();
+    line
+}
