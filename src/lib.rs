@@ -347,4 +347,4 @@ pub use transport::{Ended, ExitStatus, Session, Transport};
 /// The README's examples, run with the documentation's.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-mod readme {}
+struct Readme;
