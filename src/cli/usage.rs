@@ -90,13 +90,16 @@ fn complaint(error: &clap::Error, rendered: &str, argv: &[OsString], origin: Ori
         if let Some(message) = line.strip_prefix("error: ") {
             text = format!("fleet: {}", escape(message));
         } else if let Some(tip) = line.strip_prefix("tip: ") {
-            tips.push(tip);
+            // How to pass on a flag that fleet does not have is seldom what was meant.
+            if !tip.starts_with("to pass ") {
+                tips.push(tip);
+            }
         } else if !line.is_empty() {
             text.push_str(&format!(" {}", escape(line)));
         }
     }
     text.push('\n');
-    // The first is the nearest spelling; the others say how to send a misspelt flag to the hosts.
+    // The first is the nearest spelling.
     if let Some(tip) = tips.first() {
         text.push_str(&format!("hint: {}\n", escape(tip)));
     }

@@ -179,28 +179,27 @@ impl Operation for Put {
     }
 
     fn run(&self, session: &mut dyn Session, job: &Job<'_>) -> Result<Transferred> {
-        let share = Share::take();
         let files = session.files(job.budget)?;
         job.phase(Phase::Transfer)?;
-        let mut meter = Meter::new(job, self.total_bytes);
-        let target = self.target(files, &request_budget(job))?;
+        let mut send = Send { files, share: Share::take(), meter: Meter::new(job, self.total_bytes), job };
+        let target = self.target(send.files, &request_budget(job))?;
         let mut modes = Vec::new();
         for entry in &self.entries {
             let path = target.path(entry);
             match entry.kind {
                 EntryKind::Directory => {
-                    if make_directory(files, &path, &request_budget(job))? {
+                    if make_directory(send.files, &path, &request_budget(job))? {
                         modes.push((path, entry.mode));
                     }
                 }
-                EntryKind::File => send(files, entry, &path, &share, &mut meter, job)?,
+                EntryKind::File => send.file(entry, &path)?,
             }
         }
         // Last, and innermost first: a directory may be read-only.
         for (path, mode) in modes.iter().rev() {
-            files.set_mode(path, *mode, &request_budget(job))?;
+            send.files.set_mode(path, *mode, &request_budget(job))?;
         }
-        meter.finish(&String::from_utf8_lossy(&self.remote))
+        send.meter.finish(&String::from_utf8_lossy(&self.remote))
     }
 }
 
@@ -214,33 +213,56 @@ fn make_directory(files: &mut dyn RemoteFiles, path: &[u8], budget: &Budget) -> 
     }
 }
 
-/// Sends one file: a temporary name beside the target, the bytes, the mode, then the name.
-fn send(
-    files: &mut dyn RemoteFiles,
-    entry: &Entry,
-    path: &[u8],
-    share: &Share,
-    meter: &mut Meter<'_>,
-    job: &Job<'_>,
-) -> Result<()> {
-    let path = &behind_link(files, path, &request_budget(job))?;
-    let mut local = File::open(&entry.local).map_err(|cause| local_failed(&entry.local, cause))?;
-    let (temporary, file) = create_beside(files, path, &request_budget(job))?;
-    let mut is_open = true;
-    let mut attempt = || {
-        let shown = String::from_utf8_lossy(path).into_owned();
-        stream(files, file, &mut local, entry, &shown, share, meter, job)?;
-        files.set_attrs(file, Some(entry.mode), None, &request_budget(job))?;
-        is_open = false;
-        files.close(file, &request_budget(job))?;
-        files.rename(&temporary, path, &request_budget(job))
-    };
-    if let Err(error) = attempt() {
-        clean_up(files, is_open.then_some(file), &temporary, &error);
-        return Err(named(error, path));
+/// One host's sending.
+struct Send<'a> {
+    files: &'a mut dyn RemoteFiles,
+    share: Share,
+    meter: Meter<'a>,
+    job: &'a Job<'a>,
+}
+
+impl Send<'_> {
+    /// Sends one file: a temporary name beside the target, the bytes, the mode, then the name.
+    fn file(&mut self, entry: &Entry, path: &[u8]) -> Result<()> {
+        let path = &behind_link(self.files, path, &request_budget(self.job))?;
+        let local = File::open(&entry.local).map_err(|cause| local_failed(&entry.local, cause))?;
+        let (temporary, file) = create_beside(self.files, path, &request_budget(self.job))?;
+        let mut open = Some(file);
+        if let Err(error) = self
+            .fill(file, &mut open, local, entry, path)
+            .and_then(|()| self.files.rename(&temporary, path, &request_budget(self.job)))
+        {
+            clean_up(self.files, open, &temporary, &error);
+            return Err(named(error, path));
+        }
+        self.meter.file();
+        Ok(())
     }
-    meter.file();
-    Ok(())
+
+    /// Sends a file's bytes and mode, and closes it. The link is kept full: as much is always under way as the window holds.
+    fn fill(
+        &mut self,
+        file: FileId,
+        open: &mut Option<FileId>,
+        mut local: File,
+        entry: &Entry,
+        path: &[u8],
+    ) -> Result<()> {
+        let shown = String::from_utf8_lossy(path);
+        let mut window = Window::new(self.share.buffer_bytes(WINDOW));
+        loop {
+            window.fill(&mut local).map_err(|cause| local_failed(&entry.local, cause))?;
+            if window.bytes().is_empty() {
+                break;
+            }
+            let sent = self.files.write(file, window.bytes(), &request_budget(self.job))?;
+            window.advance(sent);
+            self.meter.bytes(&shown, sent)?;
+        }
+        self.files.set_attrs(file, Some(entry.mode), None, &request_budget(self.job))?;
+        *open = None;
+        self.files.close(file, &request_budget(self.job))
+    }
 }
 
 /// Says which file a refusal is about, where the server's answer did not.
@@ -282,30 +304,6 @@ fn create_beside(files: &mut dyn RemoteFiles, path: &[u8], budget: &Budget) -> R
         None => error,
     })?;
     Ok((temporary, file))
-}
-
-/// Sends a file's bytes, keeping the link full: as much is always under way as the buffer holds.
-#[expect(clippy::too_many_arguments, reason = "one file's loop: a struct would only rename its parts")]
-fn stream(
-    files: &mut dyn RemoteFiles,
-    file: FileId,
-    local: &mut File,
-    entry: &Entry,
-    shown: &str,
-    share: &Share,
-    meter: &mut Meter<'_>,
-    job: &Job<'_>,
-) -> Result<()> {
-    let mut window = Window::new(share.buffer_bytes(WINDOW));
-    loop {
-        window.fill(local).map_err(|cause| local_failed(&entry.local, cause))?;
-        if window.bytes().is_empty() {
-            return Ok(());
-        }
-        let sent = files.write(file, window.bytes(), &request_budget(job))?;
-        window.advance(sent);
-        meter.bytes(shown, sent)?;
-    }
 }
 
 /// The part of a file that is on its way: it slides through a buffer twice its size, so that bytes rarely move.

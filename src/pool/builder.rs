@@ -35,6 +35,26 @@ impl Threshold {
     }
 }
 
+/// How far a run is rolled out before it waits for what it began: a count of hosts from the first, or a part of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wave {
+    /// The first so many hosts.
+    Count(usize),
+    /// This part of the hosts in percent, rounded up.
+    Percent(u8),
+}
+
+impl Wave {
+    /// Returns how many of `hosts` hosts the wave reaches.
+    pub fn reach(self, hosts: usize) -> usize {
+        let reach = match self {
+            Self::Count(count) => count,
+            Self::Percent(percent) => hosts.saturating_mul(usize::from(percent)).div_ceil(100),
+        };
+        reach.min(hosts)
+    }
+}
+
 /// The settings of a [`Pool`], each with its default.
 #[derive(Clone, Debug)]
 pub(super) struct Options {
@@ -46,6 +66,9 @@ pub(super) struct Options {
     pub(super) deadline: Option<Duration>,
     pub(super) max_fail: Option<Threshold>,
     pub(super) retry_delay: Duration,
+    pub(super) retry_op: u32,
+    pub(super) splay: Duration,
+    pub(super) rollout: Vec<Wave>,
     pub(super) phase_events: bool,
     pub(super) output_events: bool,
 }
@@ -61,6 +84,9 @@ impl Default for Options {
             deadline: None,
             max_fail: None,
             retry_delay: RETRY_DELAY,
+            retry_op: 0,
+            splay: Duration::ZERO,
+            rollout: Vec::new(),
             phase_events: false,
             output_events: true,
         }
@@ -152,6 +178,31 @@ impl PoolBuilder {
         self
     }
 
+    /// Sets how often an operation is run again on a host whose connection ended under it. Default: never.
+    ///
+    /// Only an operation that says it [is idempotent](crate::Operation::is_idempotent) is; each time the host is connected to
+    /// anew, with a new connect timeout.
+    pub fn retry_op(mut self, times: u32) -> Self {
+        self.options.retry_op = times;
+        self
+    }
+
+    /// Lets each host wait for a random time up to `splay` before it is connected to. Default: none.
+    ///
+    /// The wait counts as queued, and takes up a place of the fanout; a stop ends it, and the host is `not_started`.
+    pub fn splay(mut self, splay: Duration) -> Self {
+        self.options.splay = splay;
+        self
+    }
+
+    /// Sets the waves of a run or a map: hosts beyond a wave begin when all of it ended and no threshold was crossed.
+    ///
+    /// Waves are cumulative and rising; the last one, every host, needs not be said. Default: that one alone.
+    pub fn rollout(mut self, waves: impl IntoIterator<Item = Wave>) -> Self {
+        self.options.rollout = waves.into_iter().collect();
+        self
+    }
+
     /// Sets whether sinks hear each [`EventKind::Phase`](crate::EventKind::Phase). Default: no.
     pub fn phase_events(mut self, wanted: bool) -> Self {
         self.options.phase_events = wanted;
@@ -173,6 +224,14 @@ impl PoolBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wave_reaches_a_part_rounded_up() {
+        assert_eq!(Wave::Percent(10).reach(25), 3);
+        assert_eq!(Wave::Percent(100).reach(25), 25);
+        assert_eq!(Wave::Percent(1).reach(0), 0);
+        assert_eq!(Wave::Count(30).reach(25), 25);
+    }
 
     #[test]
     fn a_threshold_is_crossed_above_its_value_not_at_it() {

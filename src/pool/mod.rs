@@ -41,7 +41,7 @@ mod run_id;
 mod shared;
 mod worker;
 
-pub use builder::{PoolBuilder, Threshold};
+pub use builder::{PoolBuilder, Threshold, Wave};
 pub use control::RunControl;
 pub use handle::Handle;
 pub use imap::{Ordered, Unordered};
@@ -271,8 +271,10 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::event::{Class, Event, EventKind};
     use crate::fake::FakeTransport;
-    use crate::op::Ping;
+    use crate::op::{Job, Ping, from_fn};
+    use crate::transport::Session;
     use std::cell::Cell;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     thread_local! {
         static THREADS_LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
@@ -295,14 +297,23 @@ mod tests {
         let fake = FakeTransport::new();
         let pool = Pool::builder(fake.clone()).build();
         let mut warnings = Vec::new();
+        let is_warned = AtomicBool::new(false);
         let mut sink = |event: &Event| {
             if let EventKind::Warning(text) = &event.kind {
                 warnings.push(text.clone());
+                is_warned.store(true, Ordering::SeqCst);
             }
             Ok(())
         };
+        // The only worker keeps its first host until the second could not be started.
+        let op = from_fn("op", |_: &mut dyn Session, _: &Job<'_>| {
+            while !is_warned.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            Ok(())
+        });
         THREADS_LEFT.set(1);
-        let summary = pool.run(&hosts(20), Ping, &RunControl::new(), &mut [&mut sink]);
+        let summary = pool.run(&hosts(20), op, &RunControl::new(), &mut [&mut sink]);
         THREADS_LEFT.set(usize::MAX);
         assert_eq!(summary.of(Class::Ok), 20);
         assert_eq!(fake.peak_sessions(), 1);

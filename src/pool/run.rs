@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::thread::{Builder, Scope};
 
+use super::builder::Wave;
 use super::collector::Collector;
 use super::control::RunControl;
 use super::outputs::Outputs;
@@ -35,7 +36,9 @@ pub(super) fn run<T: Outcome + Send + 'static>(
         let _abort = AbortOnUnwind(&shared.control);
         let mut collector = Collector::new(shared, CAPACITY, BATCH);
         let mut batch = Vec::new();
+        let mut waves = Waves::new(shared);
         while !collector.is_done() {
+            waves.go_on(tell.summary.hosts);
             collector.next_batch(shared, &mut |taken, sender| start(scope, shared, taken, sender), None, &mut batch);
             tell.batch(&mut batch, on_result);
         }
@@ -53,6 +56,34 @@ fn start<'scope, T: Outcome + Send + 'static>(
     let name = thread_name(shared.hosts.get(taken.item));
     Builder::new().name(name).stack_size(STACK_BYTES).spawn_scoped(scope, move || work(shared, sender, taken))?;
     Ok(())
+}
+
+/// Lets go of the hosts of one wave after the other.
+struct Waves<'a, 'op, T> {
+    shared: &'a Shared<'op, T>,
+    next: std::slice::Iter<'a, Wave>,
+    reached: usize,
+}
+
+impl<'a, 'op, T: Outcome + Send + 'static> Waves<'a, 'op, T> {
+    fn new(shared: &'a Shared<'op, T>) -> Self {
+        let next = shared.core.options.rollout.iter();
+        if next.len() == 0 {
+            return Self { shared, next, reached: shared.hosts.len() };
+        }
+        shared.queue.hold_back_after(0);
+        Self { shared, next, reached: 0 }
+    }
+
+    /// Begins the next wave when all of those before it are `done`. A crossed threshold has stopped the run by then.
+    fn go_on(&mut self, done: usize) {
+        let hosts = self.shared.hosts.len();
+        while done >= self.reached && self.reached < hosts {
+            let reach = self.next.next().map_or(hosts, |wave| wave.reach(hosts));
+            self.shared.queue.release(reach.saturating_sub(self.reached));
+            self.reached = self.reached.max(reach);
+        }
+    }
 }
 
 /// Tells the outputs, counts the results, and hands them on.

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use super::builder::Options;
 use super::clock::Clock;
 use super::gate::{Door, Gate};
-use super::report::{Task, panicked};
+use super::report::{Task, never_started, panicked};
 use crate::budget::{Budget, CancelToken, Exceeded, Stop};
 use crate::error::{Error, ErrorKind, Phase, Result};
-use crate::event::{EventKind, Facts, HostResult, Note, Outcome};
+use crate::event::{Class, EventKind, Facts, HostResult, Note, Outcome, StopReason};
 use crate::op::{Emit, Job, Operation};
 use crate::spool::SpoolSet;
 use crate::transport::{Session, Transport, Turn, Watch};
@@ -78,27 +78,74 @@ impl Link<'_> {
     fn run<T: Outcome + Send + 'static>(&self, op: &dyn Operation<Output = T>) -> Result<(T, Facts)> {
         let Context { core, token, deadline, spools, events } = *self.context;
         let budget = Budget::new(token.clone()).with_run_deadline(deadline);
-        let mut session = self.connect(&budget)?;
-        self.enter(Phase::Running)?;
-        let budget = match core.options.timeout {
-            Some(timeout) => budget.limited(timeout),
-            None => budget,
-        };
-        let job = Job {
-            host: self.task.host,
-            index: self.task.index,
-            total: self.task.total,
-            budget: &budget,
-            limits: &core.options.limits,
-            spools,
-            is_watched: events.is_some() && core.options.output_events,
-            events: self,
-        };
-        self.has_begun.set(true);
-        let value = op.run(&mut *session, &job)?;
-        let facts = value.facts();
-        session.close();
-        Ok((value, facts))
+        self.splay()?;
+        let mut again = 0;
+        loop {
+            let mut session = self.connect(&budget)?;
+            self.enter(Phase::Running)?;
+            let limited = core.options.timeout.map(|timeout| budget.limited(timeout));
+            let job = Job {
+                host: self.task.host,
+                index: self.task.index,
+                total: self.task.total,
+                budget: limited.as_ref().unwrap_or(&budget),
+                limits: &core.options.limits,
+                spools,
+                is_watched: events.is_some() && core.options.output_events,
+                events: self,
+            };
+            self.has_begun.set(true);
+            let error = match op.run(&mut *session, &job) {
+                Ok(value) => {
+                    let facts = value.facts();
+                    session.close();
+                    return Ok((value, facts));
+                }
+                Err(error) => error.in_phase(self.clock.phase()),
+            };
+            drop(session);
+            if again >= core.options.retry_op || Class::of_error(&error) != Class::Lost || !op.is_idempotent() {
+                return Err(error);
+            }
+            let attempt = self.attempts.get();
+            self.back_off(error, attempt, again, &budget)?;
+            again += 1;
+        }
+    }
+
+    /// Waits a random part of the splay; a stop and the deadline end it before anything began.
+    fn splay(&self) -> Result<()> {
+        let Context { core, token, deadline, .. } = *self.context;
+        if core.options.splay.is_zero() {
+            return Ok(());
+        }
+        let wanted = Instant::now().checked_add(core.options.splay.mul_f64(fastrand::f64()));
+        let until = [wanted, deadline].into_iter().flatten().min();
+        if self.clock.queued(|| token.wait(Stop::Drain, until)).is_some() {
+            return Err(never_started(StopReason::Interrupt));
+        }
+        match deadline {
+            Some(at) if Instant::now() >= at => Err(never_started(StopReason::Deadline)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells of an error that another attempt is made after, and waits for it.
+    ///
+    /// # Errors
+    /// `error`, when the run drains or `budget` is shorter than the wait; that of a cancellation.
+    fn back_off(&self, error: Error, attempt: u32, doublings: u32, budget: &Budget) -> Result<()> {
+        let delay = spread(self.context.core.options.retry_delay, doublings);
+        let token = self.context.token;
+        if token.stopped().is_some() || budget.remaining().is_some_and(|left| left <= delay) {
+            return Err(error);
+        }
+        self.note(Note::Retrying { attempt, error: error.clone(), delay }, budget);
+        match token.wait(Stop::Drain, Instant::now().checked_add(delay)) {
+            None => Ok(()),
+            Some(Stop::Drain) => Err(error),
+            Some(Stop::Abort) => Err(Exceeded::Cancelled.in_phase(self.clock.phase())),
+        }
     }
 
     /// Connects, again after a drop before the login (DESIGN section 7, `--retries`).
@@ -109,7 +156,7 @@ impl Link<'_> {
             budget: budget.limited(host.timeouts.connect),
             held: Arc::new(AtomicUsize::new(0)),
         };
-        let token = self.context.token;
+        let mut failed = 0;
         loop {
             self.attempts.set(self.attempts.get() + 1);
             let error = match self.context.core.transport.connect(host, &watch, &watch.budget) {
@@ -117,19 +164,19 @@ impl Link<'_> {
                 Err(error) => error.in_phase(self.clock.phase()),
             };
             let attempt = self.attempts.get();
-            if attempt > host.retries || !is_drop_before_login(&error) || token.stopped().is_some() {
+            if failed >= host.retries || !is_drop_before_login(&error) {
                 return Err(error);
             }
-            let delay = spread(self.context.core.options.retry_delay, attempt - 1);
-            if watch.budget.remaining().is_some_and(|left| left <= delay) {
-                return Err(error);
-            }
-            watch.note(Note::Retrying { attempt, error: error.clone(), delay });
-            match token.wait(Stop::Drain, Instant::now().checked_add(delay)) {
-                None => {}
-                Some(Stop::Drain) => return Err(error),
-                Some(Stop::Abort) => return Err(Exceeded::Cancelled.in_phase(self.clock.phase())),
-            }
+            self.back_off(error, attempt, failed, &watch.budget)?;
+            failed += 1;
+        }
+    }
+
+    fn note(&self, note: Note, budget: &Budget) {
+        if let Some(events) = self.context.events {
+            let host = Arc::clone(self.task.host);
+            // A run that nobody collects any more is aborted: the budget tells.
+            let _ = budget.uncharged(|| events.emit(EventKind::Note { host, note }));
         }
     }
 
@@ -163,15 +210,11 @@ struct ConnectWatch<'a> {
 
 impl Watch for ConnectWatch<'_> {
     fn phase(&self, phase: Phase) {
-        // A run that nobody collects any more is aborted: the budget tells.
         let _ = self.budget.uncharged(|| self.link.enter(phase));
     }
 
     fn note(&self, note: Note) {
-        if let Some(events) = self.link.context.events {
-            let host = Arc::clone(self.link.task.host);
-            let _ = self.budget.uncharged(|| events.emit(EventKind::Note { host, note }));
-        }
+        self.link.note(note, &self.budget);
     }
 
     /// A host that has a turn already (it races a second address) gets the next at once, above the limit if need be: two
@@ -220,9 +263,13 @@ fn is_drop_before_login(error: &Error) -> bool {
     }
 }
 
+/// What a delay is cut to before it is doubled: far beyond any use, and well within a `Duration`.
+const LONGEST_DELAY: Duration = Duration::from_secs(1 << 32);
+
 /// Doubles the delay with each failed attempt and spreads it by half either way, so that a herd does not return as one.
 fn spread(delay: Duration, doublings: u32) -> Duration {
-    delay.saturating_mul(1 << doublings.min(6)).mul_f64(0.5 + fastrand::f64())
+    let delay = delay.min(LONGEST_DELAY).saturating_mul(1 << doublings.min(6));
+    delay.mul_f64(0.5 + fastrand::f64())
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ pub enum OpenMode {
 ///
 /// # Errors
 /// Every method fails as `RemoteFile` when the server refuses, with the server's word as the message's end and the path in
-/// it; [`SftpStatus::of`] tells which. Otherwise as [`Session::pump`].
+/// it; [`SftpStatus::of`] tells which. Otherwise as [`Session::pump`](super::Session::pump).
 pub trait RemoteFiles {
     /// Tells what a path names. With `follow`, of a link's target. `None` when there is nothing.
     fn stat(&mut self, path: &[u8], follow: bool, budget: &Budget) -> Result<Option<FileAttrs>>;

@@ -56,6 +56,7 @@ fn wrong_flags() {
         .run(&["exec"])
         .run(&["exec", ""])
         .run(&["exec", "--max-fial", "3", "df"])
+        .run(&["exec", "-J", "bastion", "df"])
         .run(&["exec", "--max-fail", "many", "df"])
         .run(&["exec", "--max-fail", "101%", "df"])
         .run(&["exec", "--format", "jsonl", "df"])

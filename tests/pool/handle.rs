@@ -235,9 +235,15 @@ fn a_callback_may_submit_the_next_job() {
 fn a_local_limit_lowers_the_fanout_of_jobs_too() {
     let fake = FakeTransport::new();
     fake.limit_sessions(2);
-    fake.host("h0").otherwise(Reply::new().pause(ms(2)));
     let pool = Pool::builder(fake.clone()).fanout(n(8)).build();
-    let handles: Vec<_> = (0..40).map(|_| pool.submit(&host(), Exec::new("x")).unwrap()).collect();
+    let op = Arc::new(from_fn("op", {
+        let fake = fake.clone();
+        move |_: &mut dyn Session, _: &Job<'_>| {
+            until(|| fake.attempts("h0") > 2);
+            Ok(())
+        }
+    }));
+    let handles: Vec<_> = (0..40).map(|_| pool.submit(&host(), Arc::clone(&op)).unwrap()).collect();
     assert!(handles.into_iter().all(|handle| handle.get().is_ok()));
     assert_eq!(fake.peak_sessions(), 2);
 }

@@ -10,15 +10,11 @@ use fleet::{Class, ErrorKind, Exec, Operation, Ping, Pool, Session, Stop};
 
 use super::{assert_nothing_left, hosts, ms, n, until};
 
-/// The first host ends after the second.
-fn second_first() -> impl Operation<Output = usize> + 'static {
-    let has_second_ended = Arc::new(AtomicBool::new(false));
+/// The first host ends when it is let go.
+fn first_waits(is_let_go: &Arc<AtomicBool>) -> impl Operation<Output = usize> + 'static {
+    let is_let_go = Arc::clone(is_let_go);
     from_fn("op", move |_: &mut dyn Session, job: &Job<'_>| {
-        match job.index {
-            0 => until(|| has_second_ended.load(Ordering::SeqCst)),
-            1 => has_second_ended.store(true, Ordering::SeqCst),
-            _ => {}
-        }
+        until(|| job.index > 0 || is_let_go.load(Ordering::SeqCst));
         Ok(job.index)
     })
 }
@@ -26,23 +22,24 @@ fn second_first() -> impl Operation<Output = usize> + 'static {
 #[test]
 fn unordered_results_come_as_hosts_end() {
     let pool = Pool::builder(FakeTransport::new()).fanout(n(2)).build();
-    let results = pool.imap_unordered(&hosts(2), second_first());
-    assert_eq!(results.len(), 2);
-    let mut indices: Vec<_> = results.map(|result| *result.value().unwrap()).collect();
+    let is_let_go = Arc::new(AtomicBool::new(false));
+    let mut results = pool.imap_unordered(&hosts(5), first_waits(&is_let_go));
+    assert_eq!(results.len(), 5);
+    let mut indices: Vec<_> = results.by_ref().take(4).map(|result| *result.value().unwrap()).collect();
     indices.sort_unstable();
-    assert_eq!(indices, [0, 1]);
-
-    let fake = FakeTransport::new();
-    fake.host("h0").otherwise(Reply::new().pause(ms(50)));
-    let pool = Pool::builder(fake).build();
-    let order: Vec<_> = pool.imap_unordered(&hosts(2), Exec::new("x")).map(|result| result.report.index).collect();
-    assert_eq!(order, [1, 0]);
+    assert_eq!(indices, [1, 2, 3, 4]);
+    is_let_go.store(true, Ordering::SeqCst);
+    assert_eq!(results.map(|result| *result.value().unwrap()).collect::<Vec<_>>(), [0]);
 }
 
 #[test]
 fn ordered_results_come_in_the_order_of_the_hosts() {
     let pool = Pool::builder(FakeTransport::new()).fanout(n(2)).build();
-    let order: Vec<_> = pool.imap(&hosts(50), second_first()).map(|result| *result.value().unwrap()).collect();
+    let is_let_go = Arc::new(AtomicBool::new(false));
+    let mut results = pool.imap(&hosts(50), first_waits(&is_let_go));
+    assert_eq!(results.next_timeout(ms(20)).unwrap_err().kind(), ErrorKind::Timeout);
+    is_let_go.store(true, Ordering::SeqCst);
+    let order: Vec<_> = results.map(|result| *result.value().unwrap()).collect();
     assert_eq!(order, (0..50).collect::<Vec<_>>());
 }
 
@@ -89,11 +86,12 @@ fn dropping_an_iterator_ends_what_runs() {
 #[test]
 fn a_wait_with_a_timeout_ends_and_the_iterator_goes_on() {
     let fake = FakeTransport::new();
-    fake.host("h0").otherwise(Reply::new().pause(ms(60)));
+    fake.host("h0").otherwise(Reply::new().hang());
     let pool = Pool::builder(fake).build();
     let mut results = pool.imap_unordered(&hosts(1), Exec::new("x"));
     assert_eq!(results.next_timeout(ms(1)).unwrap_err().kind(), ErrorKind::Timeout);
-    assert!(results.next().unwrap().is_ok());
+    results.control().stop(Stop::Abort, StopReason::Interrupt);
+    assert_eq!(results.next().unwrap().class(), Class::Cancelled);
     assert!(results.next_timeout(ms(1)).unwrap().is_none());
 }
 

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
+use std::time::Duration;
 
-use fleet::event::Note;
+use fleet::event::{Note, StopReason};
 use fleet::fake::{FakeTransport, Reply};
 use fleet::op::{Job, from_fn};
 use fleet::{
     Class, Error, ErrorKind, Event, EventKind, Exec, Host, Operation, Outputs, Phase, Ping, Pool, Result, RunControl,
-    Session, Stream,
+    Session, Stop, Stream, Threshold, Wave,
 };
 
 use super::{Log, assert_nothing_left, boom, hosts, ms, n};
@@ -188,24 +189,35 @@ fn a_panic_of_the_callers_callback_aborts_the_run_and_goes_on() {
     assert_nothing_left(&fake);
 }
 
+/// Hosts behind one address, each of which takes `delay` to connect to.
+fn behind_one_address(fake: &FakeTransport, count: usize, delay: Duration, timeout: Duration) -> Vec<Arc<Host>> {
+    let host = |number| {
+        let name = format!("h{number}");
+        fake.host(&name).connect_delay(delay);
+        let mut host = Host::new(name, "10.0.0.1");
+        host.timeouts.connect = timeout;
+        Arc::new(host)
+    };
+    (0..count).map(host).collect()
+}
+
 #[test]
-fn turns_to_one_address_are_limited_and_waiting_is_not_charged() {
+fn turns_to_one_address_are_limited() {
     let fake = FakeTransport::new();
-    let submitted: Vec<_> = (0..30)
-        .map(|number| {
-            let name = format!("h{number}");
-            fake.host(&name).connect_delay(ms(10));
-            let mut host = Host::new(name, "10.0.0.1");
-            host.timeouts.connect = ms(80);
-            Arc::new(host)
-        })
-        .collect();
+    let hosts = behind_one_address(&fake, 30, ms(5), ms(60_000));
     let pool = Pool::builder(fake.clone()).starts_per_address(n(3)).build();
-    let results = pool.map(&submitted, Ping);
-    assert!(results.iter().all(|result| result.is_ok()), "{results:?}");
+    assert!(pool.map(&hosts, Ping).iter().all(|result| result.is_ok()));
     assert_eq!(fake.peak_logins(), (3, 3));
-    assert!(results.iter().any(|result| result.report.queued >= ms(80)));
-    assert!(results.iter().all(|result| result.report.duration < ms(80)));
+}
+
+#[test]
+fn waiting_for_a_turn_is_not_charged() {
+    let fake = FakeTransport::new();
+    let hosts = behind_one_address(&fake, 30, ms(20), ms(500));
+    let pool = Pool::builder(fake).starts_per_address(n(1)).build();
+    let results = pool.map(&hosts, Ping);
+    assert!(results.iter().all(|result| result.is_ok()), "{results:?}");
+    assert!(results.iter().any(|result| result.report.queued >= ms(500)));
 }
 
 #[test]
@@ -266,12 +278,13 @@ fn a_wait_that_the_connect_timeout_cannot_hold_is_not_begun() {
 fn a_local_limit_lowers_the_fanout_and_blames_no_host() {
     let fake = FakeTransport::new();
     fake.limit_sessions(3);
-    for number in 0..40 {
-        fake.host(&format!("h{number}")).connect_delay(ms(1)).otherwise(Reply::new().pause(ms(1)));
-    }
     let pool = Pool::builder(fake.clone()).fanout(n(10)).build();
-    let mut log = Log::default();
-    let summary = pool.run(&hosts(40), Exec::new("x"), &RunControl::new(), &mut [&mut log]);
+    let log = Log::default();
+    let op = from_fn("op", |_: &mut dyn Session, _: &Job<'_>| {
+        super::until(|| !log.warnings().is_empty());
+        Ok(())
+    });
+    let summary = pool.run(&hosts(40), op, &RunControl::new(), &mut [&mut log.clone()]);
     assert_eq!(summary.of(Class::Ok), 40);
     assert_eq!(log.warnings().len(), 1, "{:?}", log.warnings());
     assert_eq!(fake.peak_sessions(), 3);
@@ -330,31 +343,31 @@ fn a_slow_sink_does_not_make_commands_time_out() {
     let fake = FakeTransport::new();
     let chunks = (0..2000).fold(Reply::new(), |reply, _| reply.stdout("line\n"));
     fake.host("h0").on("x", chunks);
-    let pool = Pool::builder(fake).timeout(ms(200)).build();
+    let pool = Pool::builder(fake).timeout(ms(400)).build();
     let mut count = 0;
     let mut slow = |event: &Event| {
         if matches!(event.kind, EventKind::Output { .. }) {
             count += 1;
-            std::thread::sleep(std::time::Duration::from_micros(300));
+            std::thread::sleep(Duration::from_micros(500));
         }
         Ok(())
     };
     let summary = pool.run(&hosts(1), Exec::new("x").capture(false), &RunControl::new(), &mut [&mut slow]);
     assert_eq!(summary.of(Class::Ok), 1);
-    assert!(summary.duration > ms(400));
+    assert!(summary.duration > ms(800));
     assert_eq!(count, 2000);
 }
 
 #[test]
 fn waiting_for_a_worker_is_not_charged() {
     let fake = FakeTransport::new();
-    for number in 0..8 {
+    for number in 0..30 {
         fake.host(&format!("h{number}")).on("x", Reply::new().pause(ms(20)));
     }
-    let pool = Pool::builder(fake).fanout(n(1)).timeout(ms(120)).build();
-    let results = pool.map(&hosts(8), Exec::new("x"));
+    let pool = Pool::builder(fake).fanout(n(1)).timeout(ms(500)).build();
+    let results = pool.map(&hosts(30), Exec::new("x"));
     assert!(results.iter().all(|result| result.is_ok()));
-    assert!(results[7].report.queued >= ms(140));
+    assert!(results[29].report.queued >= ms(500));
 }
 
 #[test]
@@ -364,7 +377,7 @@ fn limits_end_a_command_and_say_so() {
     fake.host("h1").otherwise(Reply::new().endless(Stream::Stdout, vec![b'y'; 1000]));
     fake.host("h2").otherwise(Reply::new().hang().ignores_signals());
     fake.host("h3").otherwise(Reply::new().hang().ignores_kill());
-    let pool = Pool::builder(fake.clone()).timeout(ms(300)).max_output_bytes(10_000).kill_after(ms(5)).build();
+    let pool = Pool::builder(fake.clone()).timeout(ms(300)).max_output_bytes(10_000).kill_after(ms(100)).build();
     let results = pool.map(&hosts(4), Exec::new("x"));
     let told: Vec<_> = results.iter().map(|result| (result.class(), result.report.facts.killed.unwrap())).collect();
     let expected = [
@@ -422,4 +435,98 @@ fn the_recorder_has_a_batch_before_any_sink() {
         }
     }
     assert_eq!((recorded, results), (52, 50));
+}
+
+#[test]
+fn an_operation_whose_connection_ends_is_run_again_if_that_does_no_harm() {
+    for (is_idempotent, retry_op, drops, class, attempts) in [
+        (true, 2, 2, Class::Ok, 3),
+        (true, 1, 2, Class::Lost, 2),
+        (false, 2, 1, Class::Lost, 1),
+        (true, 0, 1, Class::Lost, 1),
+    ] {
+        let pool = Pool::builder(FakeTransport::new()).retry_op(retry_op).retry_delay(ms(1)).build();
+        let op = Lossy { is_idempotent, drops, runs: AtomicUsize::new(0) };
+        let mut log = Log::default();
+        pool.run(&hosts(1), op, &RunControl::new(), &mut [&mut log]);
+        let report = log.finished().remove(0);
+        assert_eq!((report.class(), report.attempts), (class, attempts));
+        assert_eq!(log.notes().len() as u32, attempts - 1);
+    }
+}
+
+/// Loses its connection the first times it runs.
+struct Lossy {
+    is_idempotent: bool,
+    drops: usize,
+    runs: AtomicUsize,
+}
+
+impl Operation for Lossy {
+    type Output = ();
+
+    fn name(&self) -> &str {
+        "lossy"
+    }
+
+    fn run(&self, _: &mut dyn Session, _: &Job<'_>) -> Result<()> {
+        let is_over = self.runs.fetch_add(1, Ordering::SeqCst) >= self.drops;
+        if is_over { Ok(()) } else { Err(Error::new(ErrorKind::Disconnected, "the connection ended")) }
+    }
+
+    fn is_idempotent(&self) -> bool {
+        self.is_idempotent
+    }
+}
+
+#[test]
+fn a_wave_begins_when_the_one_before_it_ended() {
+    let fake = FakeTransport::new();
+    let pool = Pool::builder(fake).rollout([Wave::Count(1), Wave::Percent(30)]).build();
+    let done = AtomicUsize::new(0);
+    let results = pool.map(
+        &hosts(10),
+        from_fn("op", |_: &mut dyn Session, job: &Job<'_>| {
+            let before = done.load(Ordering::SeqCst);
+            let wave = match job.index {
+                0 => 0,
+                1..3 => 1,
+                _ => 3,
+            };
+            assert!(before >= wave, "host {} began after {before}", job.index);
+            done.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }),
+    );
+    assert!(results.iter().all(|result| result.is_ok()), "{results:?}");
+}
+
+#[test]
+fn a_wave_that_fails_is_the_last() {
+    let fake = FakeTransport::new();
+    fake.host("h2").fails(ErrorKind::Login, Phase::Login);
+    let pool = Pool::builder(fake).fanout(n(1)).rollout([Wave::Count(3)]).max_fail(Threshold::Count(0)).build();
+    let summary = pool.run(&hosts(10), Ping, &RunControl::new(), &mut []);
+    assert_eq!((summary.of(Class::Ok), summary.of(Class::Unreachable)), (2, 1));
+    assert_eq!((summary.of(Class::NotStarted), summary.exit_code()), (7, 4));
+}
+
+#[test]
+fn a_splay_is_queued_time_and_ended_by_a_stop() {
+    let fake = FakeTransport::new();
+    let pool = Pool::builder(fake.clone()).splay(ms(40)).build();
+    let results = pool.map(&hosts(20), Ping);
+    assert!(results.iter().all(|result| result.is_ok()));
+    assert!(results.iter().any(|result| result.report.queued >= ms(5)));
+
+    let pool = Pool::builder(fake).splay(ms(3_600_000_000)).build();
+    let control = RunControl::new();
+    let summary = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            super::until(|| control.running() == 3);
+            control.stop(Stop::Drain, StopReason::Interrupt);
+        });
+        pool.run(&hosts(3), Ping, &control, &mut [])
+    });
+    assert_eq!(summary.of(Class::NotStarted), 3);
 }

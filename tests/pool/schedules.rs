@@ -15,7 +15,7 @@ use fleet::fake::{FakeTransport, Reply};
 use fleet::op::Job;
 use fleet::{
     Class, Error, ErrorKind, Event, EventKind, Exec, Host, HostResult, Operation, Outcome, Outputs, Phase, Pool,
-    Result, RunControl, Session, Sink, Stop, Stream, Summary, Threshold,
+    Result, RunControl, Session, Sink, Stop, Stream, Summary, Threshold, Wave,
 };
 
 use super::{Log, boom, n};
@@ -213,6 +213,7 @@ fn world(rng: &mut Rng) -> World {
         .kill_after(Duration::from_millis(1))
         // What hangs has to end.
         .timeout(Duration::from_millis(rng.u64(1..4)))
+        .retry_op(rng.u32(0..3))
         .phase_events(rng.bool());
     let mut is_quiet = true;
     if rng.usize(0..5) == 0 {
@@ -223,6 +224,12 @@ fn world(rng: &mut Rng) -> World {
         let threshold = if rng.bool() { Threshold::Count(rng.usize(0..4)) } else { Threshold::Percent(rng.u8(0..100)) };
         pool = pool.max_fail(threshold);
         is_quiet = false;
+    }
+    if rng.usize(0..5) == 0 {
+        pool = pool.splay(short(rng));
+    }
+    if rng.usize(0..4) == 0 {
+        pool = pool.rollout([Wave::Count(rng.usize(0..3)), Wave::Percent(rng.u8(0..=100))]);
     }
     let op = Op {
         twists: Arc::new(twists),
@@ -339,7 +346,7 @@ fn check_events(log: &Log, world: &World, summary: &Summary) {
 
 #[test]
 fn every_host_of_a_run_has_one_result() {
-    many(2000, |rng| {
+    many(1200, |rng| {
         let world = world(rng);
         let control = RunControl::new();
         let (log, mut trouble) = (Log::default(), Trouble::new(rng, &control));
@@ -382,7 +389,7 @@ fn every_host_of_a_run_has_one_result() {
 
 #[test]
 fn every_host_of_an_iterator_has_one_result() {
-    many(1000, |rng| {
+    many(650, |rng| {
         let world = world(rng);
         let take = if rng.bool() { usize::MAX } else { rng.usize(0..6) };
         let stop = (rng.usize(0..5) == 0).then(|| if rng.bool() { Stop::Drain } else { Stop::Abort });
@@ -415,7 +422,7 @@ fn every_host_of_an_iterator_has_one_result() {
 
 #[test]
 fn every_job_has_one_result() {
-    many(1000, |rng| {
+    many(650, |rng| {
         let world = world(rng);
         let calls = Arc::new(Mutex::new(HashMap::new()));
         let mut handles = Vec::new();

@@ -169,7 +169,7 @@ fn a_drain_lets_a_host_that_waits_for_its_turn_go_on() {
     let fake = FakeTransport::new();
     let submitted: Vec<_> = (0..3).map(|number| Arc::new(Host::new(format!("h{number}"), "10.0.0.1"))).collect();
     for host in &submitted {
-        fake.host(&host.name).connect_delay(ms(5));
+        fake.host(&host.name).connect_delay(ms(200));
     }
     let control = RunControl::new();
     let pool = Pool::builder(fake).starts_per_address(n(1)).build();
@@ -210,7 +210,7 @@ fn the_deadline_times_out_what_runs_and_starts_no_more() {
     let fake = FakeTransport::new();
     fake.host("h0").otherwise(Reply::new().hang());
     fake.host("h1").connect_delay(ms(3_600_000));
-    let pool = Pool::builder(fake.clone()).fanout(n(2)).deadline(ms(50)).max_fail(Threshold::Count(0)).build();
+    let pool = Pool::builder(fake.clone()).fanout(n(2)).deadline(ms(300)).max_fail(Threshold::Count(0)).build();
     let mut log = Log::default();
     let summary = pool.run(&hosts(5), Exec::new("x"), &RunControl::new(), &mut [&mut log]);
     assert_eq!(counts(&summary), [0, 0, 0, 0, 2, 0, 0, 3]);

@@ -178,6 +178,35 @@ fn loops_and_endless_directories_come_to_an_end() {
 }
 
 #[test]
+fn an_endless_directory_is_given_up() {
+    let evil = Ground::one(HostPlan::new().sftp_evil(SftpEvil::EndlessDirectory));
+    fs::create_dir(evil.home().join("dir")).unwrap();
+    let result = run(evil.first(), Get::new("dir", evil.path("out")).unwrap());
+    assert_eq!(result.class(), Class::Failed, "{result:?}");
+    assert!(result.error().unwrap().to_string().contains("more than"), "{result:?}");
+}
+
+#[test]
+fn an_answer_longer_than_asked_for_ends_the_transfer() {
+    let evil = Ground::one(HostPlan::new().sftp_evil(SftpEvil::LongReads));
+    fs::write(evil.home().join("file"), noise(1_000_000)).unwrap();
+    let result =
+        run_in(pool().timeout(Duration::from_secs(10)), evil.first(), Get::new("file", evil.path("out")).unwrap());
+    assert!(!result.is_ok(), "{result:?}");
+    assert_eq!(tree(&evil.path("out")), [], "no part stays under the file's name");
+}
+
+#[test]
+fn a_directory_behind_a_link_of_the_same_name_stays_inside() {
+    let outside = tempfile::tempdir().unwrap();
+    let target = outside.path().as_os_str().as_encoded_bytes().to_vec();
+    let evil = Ground::one(HostPlan::new().sftp_evil(SftpEvil::LinkThenDirectory(target)));
+    fs::create_dir(evil.home().join("dir")).unwrap();
+    let result = run(evil.first(), Get::new("dir", evil.path("out")).unwrap());
+    assert!(tree(outside.path()).is_empty(), "{result:?}");
+}
+
+#[test]
 fn a_file_shorter_than_it_claims_is_not_complete() {
     let ground = Ground::one(HostPlan::new().sftp_evil(SftpEvil::SizeLie(100)));
     fs::write(ground.home().join("file"), noise(1000)).unwrap();
