@@ -186,7 +186,7 @@ fn control_c_says_who_still_runs_then_ends_it() {
     assert_eq!(own[2], "fleet: sim0001: cancelled: stopped, remote process killed");
     assert!(own[3].starts_with("fleet: 2 hosts: 0 ok, 1 cancelled, 1 not started in "), "{own:?}");
     assert_eq!(screen.last().unwrap(), "exit 130");
-    assert!(ground.sim.processes().is_empty());
+    ground.assert_no_processes();
 }
 
 #[test]

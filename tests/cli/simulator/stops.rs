@@ -55,7 +55,7 @@ fn interrupts_drain_then_end_all_that_run() {
     assert!(said.contains("fleet: 3 hosts: 0 ok, 2 cancelled, 1 not started in "), "{said}");
     assert!(said.ends_with("fleet: not started 1: c\n"), "{said}");
     assert_eq!((code(&output), &*output.stdout), (Some(130), &b""[..]));
-    assert!(ground.sim.processes().is_empty());
+    ground.assert_no_processes();
 }
 
 #[test]
