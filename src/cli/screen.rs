@@ -164,14 +164,19 @@ impl State {
 }
 
 fn write_to(stream: Stream, bytes: &[u8]) -> io::Result<()> {
-    match stream {
+    let written = match stream {
         Stream::Stdout => {
             let mut stdout = io::stdout().lock();
             stdout.write_all(bytes)?;
             stdout.flush()
         }
         Stream::Stderr => io::stderr().lock().write_all(bytes),
-    }
+    };
+    let name = match stream {
+        Stream::Stdout => "standard output",
+        Stream::Stderr => "standard error",
+    };
+    written.map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))
 }
 
 /// Writes a value as one line of JSON.

@@ -131,7 +131,7 @@ impl Put {
             }
             Some(_) => Ok(Target::Exactly(remote)),
             None if wants_directory => {
-                Err(SftpStatus::NO_SUCH_FILE.error(format!("no directory {}", String::from_utf8_lossy(&remote))))
+                Err(SftpStatus::NO_SUCH_FILE.error(format!("cannot write into {}", String::from_utf8_lossy(&remote))))
             }
             None => Ok(Target::Exactly(remote)),
         }

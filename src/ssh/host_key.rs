@@ -76,7 +76,17 @@ impl Known<'_> {
         match self.known.verdict(&self.name, &blob) {
             Verdict::Match => Ok(()),
             Verdict::Revoked(place) => Err(self.revoked(&place, &blob)),
-            _ if policy == HostKeyPolicy::Off => Ok(()),
+            Verdict::Unknown if policy == HostKeyPolicy::Off => {
+                watch.note(accepted(HostKeyAction::Accepted, key_type, &blob));
+                Ok(())
+            }
+            Verdict::Changed(known) | Verdict::OtherTypeKnown(known) if policy == HostKeyPolicy::Off => {
+                let Place { file, line } = &known.place;
+                let what =
+                    format!("the host key is not the one of {}:{line}, and is accepted all the same", file.display());
+                watch.note(Note::Warning(what));
+                Ok(())
+            }
             Verdict::Changed(known) | Verdict::OtherTypeKnown(known) => Err(self.changed(&known, key_type, &blob)),
             Verdict::Unknown if self.is_known_without_port(&blob) => Ok(()),
             Verdict::Unknown if policy == HostKeyPolicy::Strict => {
@@ -127,10 +137,13 @@ impl Known<'_> {
                 }
             },
         };
-        let fingerprint = fingerprint(blob);
-        watch.note(Note::HostKey { action, key_type: key_type.to_owned(), fingerprint });
+        watch.note(accepted(action, key_type, blob));
         Ok(())
     }
+}
+
+fn accepted(action: HostKeyAction, key_type: &str, blob: &[u8]) -> Note {
+    Note::HostKey { action, key_type: key_type.to_owned(), fingerprint: fingerprint(blob) }
 }
 
 fn refuse(what: String) -> Error {

@@ -36,7 +36,7 @@ pub(crate) struct Output {
     /// Say nothing but errors
     #[arg(short, long, value_parser = flag(), conflicts_with = "verbose", env = "FLEET_QUIET", hide_env = true)]
     pub(crate) quiet: bool,
-    /// Show retries, host keys and banners too; -vv also each phase
+    /// Show retries and host keys too; -vv also each phase
     #[arg(short, long, action = clap::ArgAction::Count, env = "FLEET_VERBOSE", hide_env = true)]
     pub(crate) verbose: u8,
 }

@@ -109,7 +109,7 @@ fn several_files_need_a_directory() {
     }
     let result = run(ground.first(), Put::new(&locals, "nowhere").unwrap());
     assert_eq!(result.class(), Class::Failed);
-    assert_eq!(result.error().unwrap().chain(), "no directory nowhere: no such file or directory");
+    assert_eq!(result.error().unwrap().chain(), "cannot write into nowhere: no such file or directory");
     fs::create_dir(ground.home().join("dir")).unwrap();
     assert!(run(ground.first(), Put::new(&locals, "dir").unwrap()).is_ok());
     assert_eq!(tree(&ground.home().join("dir")).len(), 2);
