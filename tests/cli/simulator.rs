@@ -23,6 +23,33 @@ fn lines_failures_and_the_summary() {
 }
 
 #[test]
+fn an_encrypted_key_that_the_agent_has_asks_for_nothing() {
+    let ground = Ground::healthy(1);
+    let dir = ground.fleet.dir().to_owned();
+    let ssh = |name: &str| {
+        let mut command = std::process::Command::new(name);
+        command.current_dir(&dir).env("SSH_AUTH_SOCK", dir.join("agent")).stdin(std::process::Stdio::null());
+        command
+    };
+    let mut agent = ssh("ssh-agent").args(["-D", "-a", "agent"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    while ssh("ssh-add").arg("-l").output().unwrap().status.code() == Some(2) {
+        assert!(agent.try_wait().unwrap().is_none(), "ssh-agent has ended");
+    }
+    assert!(ssh("ssh-add").args(["-q", "key"]).status().unwrap().success());
+    let encrypted = ssh("ssh-keygen").args(["-q", "-p", "-P", "", "-N", "secret", "-f", "key"]).output().unwrap();
+    assert!(encrypted.status.success());
+    let fleet = ground.fleet.env("SSH_AUTH_SOCK", dir.join("agent"));
+    let with = fleet.output(&["exec", "-q", "echo ok"]);
+    let without = fleet.output(&["exec", "--agent", "none", "echo ok"]);
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    let said = |output: &std::process::Output| String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!((said(&with).as_str(), with.status.code()), ("", Some(0)));
+    assert!(said(&without).contains("is encrypted and no passphrase was given"), "{}", said(&without));
+    assert_eq!(without.status.code(), Some(2));
+}
+
+#[test]
 fn one_json_object_a_line() {
     let ground = Ground::start(vec![HostPlan::new().banner("Authorised use only\n"), HostPlan::new()]);
     ground
