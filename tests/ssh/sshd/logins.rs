@@ -69,11 +69,11 @@ fn sshd(configure: impl FnOnce(Builder) -> Builder) -> Sshd {
 }
 
 const TYPES: [&[&str]; 5] = [
-    &["-t", "ed25519"],
-    &["-t", "ecdsa", "-b", "256"],
-    &["-t", "ecdsa", "-b", "384"],
-    &["-t", "ecdsa", "-b", "521"],
-    &["-t", "rsa", "-b", "2048"],
+    &["-t", "ed25519", "-N", ""],
+    &["-t", "ecdsa", "-b", "256", "-N", ""],
+    &["-t", "ecdsa", "-b", "384", "-N", ""],
+    &["-t", "ecdsa", "-b", "521", "-N", ""],
+    &["-t", "rsa", "-b", "2048", "-N", ""],
 ];
 
 mod agent {
