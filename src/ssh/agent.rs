@@ -40,7 +40,7 @@ const SIGNATURES: usize = 4;
 const SLICE: Duration = Duration::from_millis(100);
 
 /// An agent that was silent for so long is not asked again in the run.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What cannot be had from an agent.
 #[derive(Debug)]

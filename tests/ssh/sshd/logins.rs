@@ -354,7 +354,7 @@ mod certificate {
         // Expired: not even offered, or the one try would be gone.
         sign(dir.path(), &authority, "id", &sshd.user(), "20200101:20200102");
         let mut one = host(&sshd, &dir);
-        one.auth.identities = vec![Identity::File(path.clone())];
+        one.auth.identities = vec![Identity::File(path)];
         let result = exec(one, "true");
         assert_eq!(result.class(), Class::Ok, "{result:?}");
         // For somebody else: offered and refused.
