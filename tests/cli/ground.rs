@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use fleet_sim::{Fault, FixtureKey, HostPlan, KeyKind, Logins, Sim, SimConfig};
 
@@ -56,9 +57,24 @@ impl Ground {
         Self::start(std::iter::once(HostPlan::new()).chain(faults.iter().map(fault)).collect())
     }
 
+    /// Waits until no host runs anything.
+    pub(crate) fn assert_no_processes(&self) {
+        assert_no_processes(&self.sim);
+    }
+
     /// Starts the binary with its outputs piped.
     pub(crate) fn spawn(&self, args: &[&str]) -> Running {
         Running::start(self.fleet.command(args))
+    }
+}
+
+/// Waits until no host runs anything: what was killed ends when it next runs.
+pub(crate) fn assert_no_processes(sim: &Sim) {
+    let since = Instant::now();
+    while let processes = sim.processes()
+        && !processes.is_empty()
+    {
+        assert!(since.elapsed() < Duration::from_secs(5), "{processes:?} still run");
     }
 }
 

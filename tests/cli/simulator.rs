@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use fleet_sim::{Canned, HostPlan, Mode};
 
 use super::Ground;
-use super::ground::{PASSWORD, line};
+use super::ground::{PASSWORD, assert_no_processes, line};
 
 /// A host with this answer to every command.
 fn canned(name: &str, canned: Canned) -> HostPlan {
@@ -126,7 +126,7 @@ fn time_limits_end_commands() {
         .run(&["exec", "--idle-timeout", "300ms", "echo begun; sleep 60"])
         .run(&["exec", "--deadline", "2s", "echo begun; sleep 60"])
         .golden("run_timeouts");
-    assert!(ground.sim.processes().is_empty());
+    assert_no_processes(&ground.sim);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_closed_stdout_ends_the_run_in_silence() {
     run.stdout = Box::new(BufReader::new(std::io::empty()));
     let output = run.finish();
     assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(141), String::new()));
-    assert!(ground.sim.processes().is_empty());
+    ground.assert_no_processes();
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn the_first_interrupt_drains_and_the_second_ends() {
     assert_eq!(line(&mut run.stderr), "fleet: stopping: ending 1 host: sim0001; press again to leave at once\n");
     assert_eq!(line(&mut run.stderr), "fleet: sim0001: cancelled: stopped, remote process killed\n");
     assert_eq!(run.finish().status.code(), Some(130));
-    assert!(ground.sim.processes().is_empty());
+    ground.assert_no_processes();
 }
 
 #[test]
@@ -252,6 +252,6 @@ fn a_termination_ends_in_order() {
         line(&mut run.stdout);
         run.signal(signal);
         assert_eq!(run.finish().status.code(), Some(code));
-        assert!(ground.sim.processes().is_empty());
+        ground.assert_no_processes();
     }
 }

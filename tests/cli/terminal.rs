@@ -17,7 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A terminal of 100 columns and 30 lines.
 struct Terminal {
-    socket: String,
+    /// Of a server of its own; the file goes with the ground's directory.
+    socket: PathBuf,
     /// Everything that was written to the terminal.
     record: PathBuf,
 }
@@ -32,8 +33,8 @@ impl Terminal {
     fn shell(ground: &Ground, line: &str, columns: usize) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let socket = format!("fleet-test-{}-{number}", std::process::id());
         let dir = ground.fleet.dir();
+        let socket = dir.join(format!("tmux-{number}"));
         let terminal = Self { socket, record: dir.join(format!("record-{number}")) };
         // The interrupts are meant for what runs in it. At last it waits to be looked at, but never for ever.
         let script = format!(
@@ -63,7 +64,7 @@ impl Terminal {
     }
 
     fn tmux(&self, args: &[&str]) -> String {
-        let output = Command::new("tmux").args(["-L", &self.socket]).args(args).output().unwrap();
+        let output = Command::new("tmux").arg("-S").arg(&self.socket).args(args).output().unwrap();
         assert!(output.status.success(), "tmux {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
@@ -124,7 +125,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        let _ = Command::new("tmux").args(["-L", &self.socket, "kill-server"]).output();
+        let _ = Command::new("tmux").arg("-S").arg(&self.socket).arg("kill-server").output();
     }
 }
 
@@ -186,7 +187,7 @@ fn control_c_says_who_still_runs_then_ends_it() {
     assert_eq!(own[2], "fleet: sim0001: cancelled: stopped, remote process killed");
     assert!(own[3].starts_with("fleet: 2 hosts: 0 ok, 1 cancelled, 1 not started in "), "{own:?}");
     assert_eq!(screen.last().unwrap(), "exit 130");
-    assert!(ground.sim.processes().is_empty());
+    ground.assert_no_processes();
 }
 
 #[test]

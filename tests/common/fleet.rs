@@ -11,6 +11,9 @@ use std::sync::LazyLock;
 use regex::Regex;
 use tempfile::TempDir;
 
+/// The program under test.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_fleet");
+
 /// A home and working directory of its own, without the user's ssh files, and without `FLEET_*`.
 pub(crate) struct Fleet {
     dir: TempDir,
@@ -74,9 +77,14 @@ impl Fleet {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        // It becomes the binary: the process is the same.
+        // They become the binary: the process is the same. A background job would begin with signals ignored.
         let mut command = Command::new("setsid");
-        command.arg(env!("CARGO_BIN_EXE_fleet")).args(args).current_dir(self.dir()).env_clear().stdin(Stdio::null());
+        command
+            .args(["env", "--default-signal=INT,HUP,TERM,PIPE", BINARY])
+            .args(args)
+            .current_dir(self.dir())
+            .env_clear()
+            .stdin(Stdio::null());
         command.env("HOME", self.dir()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command

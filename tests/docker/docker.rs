@@ -26,7 +26,7 @@ fn every_kind_of_login_works() {
 #[test]
 fn a_file_goes_to_all_hosts_and_comes_back_the_same() {
     let fixture = fixture();
-    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/README.md");
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
     let original = std::fs::read(readme).unwrap();
     let said = fixture.fleet(&["put", "-i", "hosts.toml", readme, "/tmp/readme"]);
     assert_eq!(said.code, Some(0), "{said:?}");

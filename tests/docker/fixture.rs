@@ -175,7 +175,8 @@ impl Fixture {
     /// Returns the command that runs the binary beside the inventories, without a terminal.
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("setsid");
-        command.arg(env!("CARGO_BIN_EXE_fleet")).args(args).current_dir(&self.dir).stdin(Stdio::null());
+        command.args(["env", "--default-signal=INT,HUP,TERM,PIPE", env!("CARGO_BIN_EXE_fleet")]).args(args);
+        command.current_dir(&self.dir).stdin(Stdio::null());
         command.env_clear().env("HOME", &self.dir).env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command
     }

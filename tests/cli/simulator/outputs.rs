@@ -111,7 +111,7 @@ fn an_output_that_nobody_reads_ends_the_run_at_its_first_line() {
     run.stdout = Box::new(std::io::empty());
     let output = run.finish();
     assert_eq!((code(&output), stderr(&output)), (Some(141), ""));
-    assert!(ground.sim.processes().is_empty());
+    ground.assert_no_processes();
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fleet_sim::{Canned, Fault};
 
+use crate::fleet::BINARY;
 use crate::ground::{Ground, Running, line};
 
 use super::{canned, code, stderr};
@@ -54,7 +55,7 @@ fn interrupts_drain_then_end_all_that_run() {
     assert!(said.contains("fleet: 3 hosts: 0 ok, 2 cancelled, 1 not started in "), "{said}");
     assert!(said.ends_with("fleet: not started 1: c\n"), "{said}");
     assert_eq!((code(&output), &*output.stdout), (Some(130), &b""[..]));
-    assert!(ground.sim.processes().is_empty());
+    ground.assert_no_processes();
 }
 
 #[test]
@@ -62,10 +63,10 @@ fn an_ignored_interrupt_stays_ignored() {
     let ground = Ground::named(&["a"]);
     let go = ground.sim.host("a").unwrap().home().join("go");
     assert!(Command::new("mkfifo").arg(&go).status().unwrap().success());
-    let command = ground.fleet.command(["exec", "echo begun; read -r line < go; echo done"]);
     let mut shell = Command::new("sh");
     // As nohup and a shell's background jobs do.
-    shell.args(["-c", "trap '' INT; exec \"$0\" \"$@\""]).arg(command.get_program()).args(command.get_args());
+    shell.args(["-c", "trap '' INT; exec \"$0\" \"$@\""]).arg(BINARY);
+    shell.args(["exec", "echo begun; read -r line < go; echo done"]);
     shell.current_dir(ground.fleet.dir()).env("HOME", ground.fleet.dir()).stdin(Stdio::null());
     let mut run = Running::start(shell);
     line(&mut run.stdout);

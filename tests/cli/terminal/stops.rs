@@ -19,7 +19,7 @@ fn with_nothing_queued_one_press_ends_what_runs() {
     assert!(told("fleet: 2 hosts: 0 ok, 2 cancelled in "), "{screen:#?}");
     assert_eq!(screen.last().unwrap(), "exit 130");
     assert!(!screen.iter().any(|line| line.contains("fleet: [")), "{screen:#?}");
-    assert!(ground.sim.processes().is_empty());
+    ground.assert_no_processes();
 }
 
 #[test]
