@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,7 +92,9 @@ impl HostKeyPolicy {
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Identity {
-    /// A key file in OpenSSH, PKCS#1 or PKCS#8 form, encrypted or not; read and decrypted once per run.
+    /// A key file in OpenSSH, PKCS#1 or PKCS#8 form, encrypted or not; read and decrypted once per run. Where an agent
+    /// has the key, it is not read; its public half (`PATH.pub`) will do as well then. A user certificate beside it
+    /// (`PATH-cert.pub`) is offered before the key, unless it has expired.
     File(PathBuf),
     /// The text of such a file.
     Memory(Secret),
@@ -107,12 +109,41 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// How to log in. Identities are tried in order, then the password.
+/// Whether an SSH agent signs for logins (OpenSSH's `IdentityAgent` and `IdentitiesOnly`).
+///
+/// Every agent is asked once a run what keys it has; it never sees a password or a passphrase.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AgentUse {
+    /// No agent is asked. The default.
+    #[default]
+    Off,
+    /// The agent at this Unix socket: for identities whose key it has, then its other keys.
+    On(PathBuf),
+    /// The agent at this Unix socket, only for identities whose key it has.
+    OnlyConfigured(PathBuf),
+}
+
+impl AgentUse {
+    /// Returns the agent's socket.
+    pub fn socket(&self) -> Option<&Path> {
+        match self {
+            Self::Off => None,
+            Self::On(path) | Self::OnlyConfigured(path) => Some(path),
+        }
+    }
+}
+
+/// How to log in: identities that an agent has, the agent's other keys, the other identities, then the password.
+///
+/// Where the server wants several methods one after the other, each is used in its turn.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Auth {
     /// Private keys, in the order they are offered.
     pub identities: Vec<Identity>,
+    /// Whether an SSH agent signs. Default: none is asked.
+    pub agent: AgentUse,
     /// The password, also for servers that only offer keyboard-interactive.
     pub password: Option<Secret>,
     /// The passphrase of encrypted identities.
@@ -197,6 +228,8 @@ pub struct Settings {
     pub port: Option<u16>,
     /// The private keys.
     pub identity: Option<Vec<PathBuf>>,
+    /// The socket of the SSH agent; the path `none` turns it off.
+    pub agent: Option<PathBuf>,
     /// The login password.
     pub password: Option<SecretRef>,
     /// The passphrase of encrypted keys.

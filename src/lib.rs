@@ -336,7 +336,7 @@ pub use budget::{Budget, CancelToken, Stop};
 pub use duration::parse_duration;
 pub use error::{Error, ErrorKind, Phase, Result};
 pub use event::{Class, Event, EventKind, HostReport, HostResult, Outcome, Sink, Stream, Summary};
-pub use host::{Auth, Host, HostKeyPolicy, HostSpec, Identity, Secret, SecretRef, Settings, Timeouts, Var};
+pub use host::{AgentUse, Auth, Host, HostKeyPolicy, HostSpec, Identity, Secret, SecretRef, Settings, Timeouts, Var};
 pub use inventory::Inventory;
 pub use limit::raise_descriptor_limit;
 pub use op::{Exec, ExecOutput, Job, Operation, Ping};

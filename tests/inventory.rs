@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::inventory::{Inventory, LocalSecrets, Names, Overrides, SecretUse, Secrets, Selector, Target};
-use fleet::{Error, ErrorKind, Host, HostKeyPolicy, Identity, Result, Secret, SecretRef, Var};
+use fleet::{AgentUse, Error, ErrorKind, Host, HostKeyPolicy, Identity, Result, Secret, SecretRef, Var};
 
 use proptest::prelude::{ProptestConfig, Strategy, prop, prop_assert, prop_assert_eq, proptest};
 
@@ -609,6 +609,24 @@ fn the_example_shows_every_key_once() {
         known.sort_unstable();
         known
     });
+}
+
+#[test]
+fn an_agent_signs_for_configured_keys_only_beside_a_password_or_no_key() {
+    let inventory = parse(
+        "[hosts.a]\n[hosts.b]\nagent = 'run/sock'\n[hosts.c]\nagent = 'none'\n[hosts.d]\nidentity = []\n\
+         [hosts.e]\npassword = { literal = 'x' }",
+    );
+    let targets = inventory.select(&Selector::default()).unwrap();
+    let mut overrides = Overrides::default();
+    overrides.agent = Some("/tmp/agent".into());
+    overrides.home = Some("/nonexistent".into());
+    let hosts = inventory.resolve(&targets, &overrides, &mut LocalSecrets::new()).unwrap().hosts;
+    let used: Vec<AgentUse> = hosts.iter().map(|host| host.auth.agent.clone()).collect();
+    assert!(matches!(&used[1], AgentUse::On(path) if path.ends_with("run/sock")), "{used:?}");
+    let limited = || AgentUse::OnlyConfigured("/tmp/agent".into());
+    assert_eq!(used[0], AgentUse::On("/tmp/agent".into()));
+    assert_eq!(used[2..], [AgentUse::Off, limited(), limited()]);
 }
 
 #[test]

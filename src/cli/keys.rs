@@ -1,10 +1,10 @@
 //! Private keys before a run: passphrases are asked for, and what cannot be used is said, before anything is contacted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fleet::{Host, Identity, Secret, SshTransport, ssh};
+use fleet::{AgentUse, Host, Identity, Secret, SshTransport, ssh};
 
 use super::exit::Refusal;
 use super::prompt;
@@ -12,13 +12,19 @@ use super::screen::Screen;
 
 /// Asks, once each, for the passphrases of encrypted keys that the inventory gives none for.
 ///
-/// Without a terminal nobody is asked: [`load`] says what that means.
-pub(crate) fn unlock(hosts: &mut [Arc<Host>]) -> Result<(), Refusal> {
+/// What an agent has needs none. Without a terminal nobody is asked: [`load`] says what that means.
+pub(crate) fn unlock(transport: &SshTransport, hosts: &mut [Arc<Host>]) -> Result<(), Refusal> {
     if !prompt::has_terminal() {
         return Ok(());
     }
-    let locked: BTreeSet<PathBuf> =
-        hosts.iter().filter(|host| host.auth.passphrase.is_none()).flat_map(|host| files(host)).cloned().collect();
+    let open = hosts.iter().filter(|host| host.auth.passphrase.is_none());
+    let pairs: HashMap<(&PathBuf, &AgentUse), &Host> =
+        open.flat_map(|host| files(host).map(move |path| ((path, &host.auth.agent), &**host))).collect();
+    let locked: BTreeSet<PathBuf> = pairs
+        .into_iter()
+        .filter(|((path, _), host)| !transport.agent_has(host, &Identity::File((*path).clone())))
+        .map(|((path, _), _)| path.clone())
+        .collect();
     let mut passphrases: BTreeMap<PathBuf, Secret> = BTreeMap::new();
     for path in locked {
         if ssh::needs_passphrase(&path).unwrap_or(false)
@@ -50,7 +56,9 @@ pub(crate) fn load(
     let is_bad = |identity: &Identity| failures.iter().any(|(bad, _)| bad == identity);
     for host in hosts {
         let auth = &host.auth;
+        // An agent's other keys may do.
         if auth.password.is_none()
+            && !matches!(auth.agent, AgentUse::On(_))
             && let Some(first) = auth.identities.first()
             && auth.identities.iter().all(is_bad)
             && let Some((_, error)) = failures.iter().find(|(bad, _)| bad == first)

@@ -1,7 +1,7 @@
 //! From flags to hosts that can be contacted: everything that can be refused is refused here, before anything is contacted.
 
 use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,6 +104,7 @@ fn overrides(connect: &Connect) -> Result<Overrides, Refusal> {
     flags.user.clone_from(&connect.user);
     flags.port = connect.port;
     flags.identity = (!connect.identity.is_empty()).then(|| connect.identity.clone());
+    flags.agent.clone_from(&connect.agent);
     flags.password = match &connect.password_from {
         _ if connect.ask_pass => Some(SecretRef::Ask),
         Some(text) => Some(SecretRef::parse(text).map_err(|_| {
@@ -117,6 +118,7 @@ fn overrides(connect: &Connect) -> Result<Overrides, Refusal> {
     flags.retries = connect.retries;
     let mut overrides = Overrides::default();
     overrides.flags = flags;
+    overrides.agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
     Ok(overrides)
 }
 

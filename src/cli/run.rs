@@ -59,7 +59,7 @@ impl Request<'_> {
             screen.warn(&error.chain());
         }
         let transport = SshTransport::new();
-        keys::unlock(&mut hosts)?;
+        keys::unlock(&transport, &mut hosts)?;
         keys::load(&transport, &hosts, screen, self.output.quiet)?;
 
         let control = RunControl::new();

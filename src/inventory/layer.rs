@@ -57,11 +57,12 @@ impl fmt::Display for Place<'_> {
 /// Every key that a table of an inventory may have.
 ///
 /// `hosts` and `children` are a group's, `address` and `groups` a host's; the others may stand in any table.
-pub const KEYS: [&str; 17] = [
+pub const KEYS: [&str; 18] = [
     "user",
     "port",
     "identity",
     "key",
+    "agent",
     "password",
     "passphrase",
     "become_password",

@@ -11,7 +11,7 @@ use super::secret::{SecretUse, Secrets};
 use super::select::Target;
 use super::{Entry, Inventory};
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::{Host, Identity, Secret, SecretRef, Settings, Var};
+use crate::host::{AgentUse, Host, Identity, Secret, SecretRef, Settings, Var};
 
 /// What stands above the inventory.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,8 @@ pub struct Overrides {
     pub flags: Settings,
     /// Whether `become_password` is needed: only then is it fetched.
     pub with_become: bool,
+    /// The agent of whoever runs this (`$SSH_AUTH_SOCK`), used where no setting names one. Default: none.
+    pub agent: Option<PathBuf>,
     /// The home directory where default keys are looked for, instead of the user's.
     pub home: Option<PathBuf>,
 }
@@ -46,6 +48,9 @@ impl Inventory {
     /// `id_rsa` are offered, unless a password is set: a server counts every refused key as a failed login (`MaxAuthTries`),
     /// and would end the connection before the password's turn. `identity = []` offers no key. A passphrase is fetched only
     /// where there is a key.
+    ///
+    /// An agent signs for the keys that it has, and its other keys are offered too, unless a password is set or `identity`
+    /// is empty.
     ///
     /// # Errors
     ///
@@ -173,7 +178,9 @@ impl<'a> Resolver<'a> {
 
     fn auth(&mut self, layers: &Layers<'_>, host: &mut Host) -> Result<()> {
         let password = layers.get("password", |layer| layer.password.as_ref())?;
-        let paths = match layers.get("identity", |layer| layer.identity.as_ref())? {
+        let identity = layers.get("identity", |layer| layer.identity.as_ref())?;
+        let is_limited = identity.as_ref().is_some_and(|identity| identity.value.is_empty());
+        let paths = match identity {
             Some(identity) => {
                 for path in identity.value {
                     self.keys.check(path, || layers.origin(&identity))?;
@@ -182,6 +189,13 @@ impl<'a> Resolver<'a> {
             }
             None if password.is_some() => Vec::new(),
             None => self.keys.default_paths(),
+        };
+        let agent = layers.get("agent", |layer| layer.agent.as_ref())?.map(|found| found.value);
+        let agent = agent.or(self.overrides.agent.as_ref()).filter(|path| *path != Path::new("none"));
+        host.auth.agent = match agent.cloned() {
+            None => AgentUse::Off,
+            Some(socket) if is_limited || password.is_some() => AgentUse::OnlyConfigured(socket),
+            Some(socket) => AgentUse::On(socket),
         };
         host.auth.identities = paths.into_iter().map(Identity::File).collect();
         host.auth.password = self.secret(layers, password, SecretUse::Password)?;

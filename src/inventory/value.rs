@@ -128,6 +128,10 @@ impl<'t> Source<'t> {
                 }
                 settings.identity = Some(self.paths(setting)?);
             }
+            "agent" => {
+                let path = self.word_or_path(setting)?;
+                settings.agent = Some(if path == Path::new("none") { path } else { self.resolve_path(&path) });
+            }
             "password" => settings.password = Some(self.secret(setting)?),
             "passphrase" => settings.passphrase = Some(self.secret(setting)?),
             "become_password" => settings.become_password = Some(self.secret(setting)?),

@@ -1,122 +1,366 @@
-//! Logging in: keys in order, then the password, and what the server says to each.
+//! Logging in: keys in order, then the password, what the server says to each, and logins of several steps.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use libssh2_sys as ffi;
 
+use super::agent::{Agent, AgentKey, Agents, Trouble};
+use super::answers::Answers;
 use super::error::Fault;
 use super::keys::KeyStore;
+use super::offers::{Offer, Signer, offers};
+use super::raw::{Signing, is_after_signature};
 use super::wait::Driver;
 use crate::budget::Budget;
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::host::{Host, Identity, Secret};
+
+const PUBLICKEY: &str = "publickey";
+const PASSWORD: &str = "password";
+const KEYBOARD: &str = "keyboard-interactive";
+
+/// What a run logs in with, read or asked for once.
+#[derive(Debug, Default)]
+pub(super) struct Keyring {
+    pub(super) keys: KeyStore,
+    pub(super) agents: Agents,
+}
+
+/// An agent and the keys that it has.
+type Held = (Arc<Agent>, Arc<[AgentKey]>);
+
+impl Keyring {
+    /// Returns the agent of a host and its keys; none where no agent is used.
+    fn agent(&self, host: &Host, budget: &Budget) -> Result<Option<Held>, Trouble> {
+        let Some(socket) = host.auth.agent.socket() else { return Ok(None) };
+        let agent = self.agents.at(socket);
+        let keys = agent.keys(budget)?;
+        Ok(Some((agent, keys)))
+    }
+
+    /// Tells whether the agent of a host has an identity's key. One that does not answer has none.
+    pub(super) fn agent_has(&self, host: &Host, identity: &Identity, budget: &Budget) -> bool {
+        let Ok(Some((_, held))) = self.agent(host, budget) else { return false };
+        self.keys.public(identity).key.is_some_and(|key| held.iter().any(|held| *held.plain() == key))
+    }
+}
 
 /// Logs in.
 ///
 /// # Errors
 /// `Login` when the server refused everything that was offered; also when it hung up after a refusal, so that nobody
 /// tries the same again.
-pub(super) fn login(driver: &mut Driver, host: &Host, keys: &KeyStore, budget: &Budget) -> Result<()> {
-    let mut refused = Vec::new();
-    match attempt(driver, host, keys, budget, &mut refused) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::Disconnected && !refused.is_empty() => {
-            let what = format!("login refused for {}: {}", host.user, error.chain());
+pub(super) fn login(driver: &mut Driver, host: &Host, keyring: &Keyring, budget: &Budget) -> Result<()> {
+    let mut login = Login {
+        driver,
+        host,
+        keyring,
+        budget,
+        refused: Vec::new(),
+        steps: Vec::new(),
+        troubles: Vec::new(),
+        unusable: None,
+        is_password_refused: false,
+    };
+    match login.run() {
+        Err(error) if error.kind() == ErrorKind::Disconnected && !login.refused.is_empty() => {
+            let refused = login.refused.join(", ");
+            let what = format!("login refused for {}: {refused}, then {}", host.user, error.chain());
             Err(Error::new(ErrorKind::Login, what).in_phase(Phase::Login))
         }
-        Err(error) => Err(error),
+        done => done,
     }
 }
 
-fn attempt(
-    driver: &mut Driver,
-    host: &Host,
-    keys: &KeyStore,
-    budget: &Budget,
-    refused: &mut Vec<String>,
-) -> Result<()> {
-    let mut unusable = None;
-    for identity in &host.auth.identities {
-        let key = match keys.load(identity, host.auth.passphrase.as_ref()) {
+/// What became of a method.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    In,
+    /// Taken, and the server wants one of these methods as well.
+    Step(Vec<String>),
+    Refused,
+}
+
+/// What became of one key.
+enum Tried {
+    In,
+    Step(Vec<String>),
+    Refused,
+    /// Nobody signed for it.
+    Unsigned,
+}
+
+/// The login of one connection.
+struct Login<'a> {
+    driver: &'a mut Driver,
+    host: &'a Host,
+    keyring: &'a Keyring,
+    budget: &'a Budget,
+    /// What the server refused, in its order.
+    refused: Vec<String>,
+    /// What the server took as a step of several.
+    steps: Vec<String>,
+    /// What agents could not do.
+    troubles: Vec<Error>,
+    /// The first key that could not be read.
+    unusable: Option<Error>,
+    is_password_refused: bool,
+}
+
+impl<'a> Login<'a> {
+    fn run(&mut self) -> Result<()> {
+        // What the server offers, where it was asked.
+        let mut offered = None;
+        // sshd knows no more methods than these, and takes none twice but the keys.
+        for _ in 0..8 {
+            match self.round(offered.as_deref())? {
+                Verdict::In => return Ok(()),
+                Verdict::Step(methods) => offered = Some(methods),
+                Verdict::Refused => break,
+            }
+        }
+        Err(self.refusal())
+    }
+
+    /// Tries what the server offers until something is taken.
+    fn round(&mut self, offered: Option<&[String]>) -> Result<Verdict> {
+        if offered.is_none_or(|offered| has(offered, PUBLICKEY)) {
+            let verdict = self.with_keys()?;
+            if verdict != Verdict::Refused {
+                return Ok(verdict);
+            }
+        }
+        match &self.host.auth.password {
+            Some(password) if !self.is_password_refused => self.with_password(password, offered),
+            _ => Ok(Verdict::Refused),
+        }
+    }
+
+    fn with_keys(&mut self) -> Result<Verdict> {
+        let (agent, held) = match self.keyring.agent(self.host, self.budget) {
+            Ok(Some((agent, held))) => (Some(agent), held),
+            Ok(None) => (None, Arc::default()),
+            Err(Trouble::Over(error)) => return Err(error),
+            Err(Trouble::Agent(error)) => {
+                self.troubled(error);
+                (None, Arc::default())
+            }
+        };
+        let mut offers: VecDeque<_> = offers(self.host, &self.keyring.keys, &held).into();
+        while let Some(offer) = offers.pop_front() {
+            if self.steps.contains(&offer.name) {
+                continue;
+            }
+            let tried = match (&offer.signer, &agent) {
+                (Signer::Agent(key, _), Some(agent)) => self.by_agent(agent, key, &offer)?,
+                (Signer::Key(identity), _) => self.by_key(identity, &offer)?,
+                (Signer::Agent(..), None) => Tried::Unsigned,
+            };
+            match tried {
+                Tried::In => return Ok(Verdict::In),
+                Tried::Step(methods) => {
+                    self.steps.push(offer.name);
+                    return Ok(Verdict::Step(methods));
+                }
+                Tried::Refused => self.refused.push(offer.name),
+                Tried::Unsigned => {
+                    if let Signer::Agent(_, Some(identity)) = offer.signer {
+                        // The key file may do what the agent does not.
+                        offers.push_back(Offer { signer: Signer::Key(identity), ..offer });
+                    }
+                }
+            }
+        }
+        Ok(Verdict::Refused)
+    }
+
+    fn by_agent(&mut self, agent: &Agent, key: &AgentKey, offer: &Offer<'_>) -> Result<Tried> {
+        let user = &self.host.user;
+        let blob = offer.certificate.as_ref().map_or(&key.blob, |certificate| &certificate.blob);
+        let mut signing = Signing::default();
+        let mut trouble = None;
+        let tried = loop {
+            match self.driver.try_step(|link| link.userauth_publickey(user, blob, &mut signing)) {
+                Err(fault) => break Err(fault),
+                Ok(Some(())) => break Ok(()),
+                Ok(None) => {}
+            }
+            match signing.take_wanted() {
+                None => self.driver.wait(self.budget)?,
+                Some(data) => match agent.sign(key, &data, self.budget) {
+                    Ok(signature) => signing.set(Some(signature)),
+                    Err(Trouble::Over(error)) => return Err(error),
+                    Err(Trouble::Agent(error)) => {
+                        trouble = Some(error);
+                        // libssh2 has to hear of it, to be ready for another key.
+                        signing.set(None);
+                    }
+                },
+            }
+        };
+        match trouble {
+            Some(error) => {
+                self.troubled(error);
+                // A connection that ended meanwhile is still the end.
+                if let Err(Fault::Error(error)) = tried {
+                    return Err(error);
+                }
+                Ok(Tried::Unsigned)
+            }
+            None => self.judge(tried),
+        }
+    }
+
+    fn by_key(&mut self, identity: &Identity, offer: &Offer<'_>) -> Result<Tried> {
+        let key = match self.keyring.keys.load(identity, self.host.auth.passphrase.as_ref()) {
             Ok(key) => key,
             Err(error) => {
                 // Another key or the password may still do.
-                unusable.get_or_insert(error);
-                continue;
+                self.unusable.get_or_insert(error);
+                return Ok(Tried::Unsigned);
             }
         };
-        let user = &host.user;
-        let tried = driver.drive(budget, |link| {
-            link.session(|session| {
-                session.userauth_pubkey_memory(user, Some(key.public_line()), key.private_pem(), None)
-            })
+        let user = &self.host.user;
+        let line = offer.certificate.as_ref().map_or(key.public_line(), |certificate| &certificate.line);
+        let tried = self.driver.drive(self.budget, |link| {
+            link.session(|session| session.userauth_pubkey_memory(user, Some(line), key.private_pem(), None))
+        });
+        self.judge(tried)
+    }
+
+    fn judge(&mut self, tried: Result<(), Fault>) -> Result<Tried> {
+        let may_be_step = matches!(&tried, Err(Fault::Refused(failure)) if is_after_signature(failure));
+        if is_accepted(tried)? {
+            return Ok(Tried::In);
+        }
+        if may_be_step {
+            // libssh2 does not tell a wrong signature from one that was only the first step: the server does.
+            let methods = self.methods()?;
+            if !methods.is_empty() && !has(&methods, PUBLICKEY) {
+                return Ok(Tried::Step(methods));
+            }
+        }
+        Ok(Tried::Refused)
+    }
+
+    /// Offers the password, as `password` and, where the server does not take that, as the answer to its question.
+    fn with_password(&mut self, password: &'a Secret, offered: Option<&[String]>) -> Result<Verdict> {
+        let mut offered = offered.map(<[String]>::to_vec);
+        if offered.is_none() && !self.refused.is_empty() {
+            // After a refused key: a server that takes only keys must not see a password.
+            offered = Some(self.methods()?).filter(|methods| !methods.is_empty());
+        }
+        let is_known = offered.is_some();
+        let offers = |offered: &Option<Vec<String>>, name| offered.as_deref().is_none_or(|list| has(list, name));
+        if offers(&offered, PASSWORD) && !self.steps.iter().any(|step| step == PASSWORD_NAME) {
+            let user = &self.host.user;
+            let tried = self
+                .driver
+                .drive(self.budget, |link| link.session(|session| session.userauth_password(user, password.expose())));
+            if is_accepted(tried)? {
+                return Ok(Verdict::In);
+            }
+            let methods = self.methods()?;
+            // Where `password` is offered, it was the password that was refused: asking again may lock the account.
+            if has(&methods, PASSWORD) || methods.is_empty() {
+                self.is_password_refused = true;
+                self.refused.push(PASSWORD_NAME.to_owned());
+                return Ok(Verdict::Refused);
+            }
+            if is_known {
+                self.steps.push(PASSWORD_NAME.to_owned());
+                return Ok(Verdict::Step(methods));
+            }
+            offered = Some(methods);
+            if !offers(&offered, KEYBOARD) {
+                self.refused.push(PASSWORD_NAME.to_owned());
+                return Ok(Verdict::Refused);
+            }
+        }
+        if !offers(&offered, KEYBOARD) {
+            return Ok(Verdict::Refused);
+        }
+        self.with_answers(password)
+    }
+
+    fn with_answers(&mut self, password: &'a Secret) -> Result<Verdict> {
+        let user = &self.host.user;
+        let mut answers = Answers::new(password);
+        let tried = self.driver.drive(self.budget, |link| {
+            link.session(|session| session.userauth_keyboard_interactive(user, &mut answers))
         });
         if is_accepted(tried)? {
-            return Ok(());
+            return Ok(Verdict::In);
         }
-        refused.push(match identity {
-            Identity::File(path) => format!("key {}", path.display()),
-            Identity::Memory(_) => format!("key {}", key.fingerprint()),
+        let methods = self.methods()?;
+        if !methods.is_empty() && !has(&methods, KEYBOARD) && answers.unanswered().is_none() {
+            self.steps.push(KEYBOARD_NAME.to_owned());
+            return Ok(Verdict::Step(methods));
+        }
+        self.is_password_refused = true;
+        self.refused.push(match answers.unanswered() {
+            Some(prompt) => format!("the server asks \"{prompt}\", which nothing answers"),
+            None => KEYBOARD_NAME.to_owned(),
         });
+        Ok(Verdict::Refused)
     }
-    if let Some(password) = &host.auth.password
-        && with_password(driver, host, password, budget, refused)?
-    {
-        return Ok(());
-    }
-    match unusable {
-        Some(error) if refused.is_empty() => Err(error.in_phase(Phase::Login)),
-        _ => Err(refusal(driver, host, budget, refused)),
-    }
-}
 
-/// Offers the password, as `password` and, where the server does not take that, as the answer to its one question.
-fn with_password(
-    driver: &mut Driver,
-    host: &Host,
-    password: &Secret,
-    budget: &Budget,
-    refused: &mut Vec<String>,
-) -> Result<bool> {
-    let user = &host.user;
-    let tried = driver.drive(budget, |link| link.session(|session| session.userauth_password(user, password.expose())));
-    if is_accepted(tried)? {
-        return Ok(true);
-    }
-    let methods = methods(driver, host, budget)?;
-    let offers = |name: &str| methods.iter().any(|method| method == name);
-    // Where `password` is offered, it was the password that was refused: asking again may lock the account.
-    if offers("password") || !offers("keyboard-interactive") {
-        refused.push("the password".to_owned());
-        return Ok(false);
-    }
-    let mut answers = OneAnswer { password, is_given: false };
-    let tried =
-        driver.drive(budget, |link| link.session(|session| session.userauth_keyboard_interactive(user, &mut answers)));
-    if is_accepted(tried)? {
-        return Ok(true);
-    }
-    refused.push("the password (keyboard-interactive)".to_owned());
-    Ok(false)
-}
-
-/// Answers the first hidden question with the password, and nothing else: a second question means that it was wrong.
-struct OneAnswer<'a> {
-    password: &'a Secret,
-    is_given: bool,
-}
-
-impl ssh2::KeyboardInteractivePrompt for OneAnswer<'_> {
-    fn prompt(&mut self, _name: &str, _instructions: &str, prompts: &[ssh2::Prompt<'_>]) -> Vec<String> {
-        prompts
-            .iter()
-            .map(|prompt| {
-                if prompt.echo || self.is_given {
-                    return String::new();
-                }
-                self.is_given = true;
-                self.password.expose().to_owned()
+    /// Asks which methods the server offers.
+    fn methods(&mut self) -> Result<Vec<String>> {
+        let user = &self.host.user;
+        let asked = self.driver.drive(self.budget, |link| {
+            link.session(|session| {
+                session.auth_methods(user).map(|methods| methods.split(',').map(str::to_owned).collect())
             })
-            .collect()
+        });
+        match asked {
+            Ok(methods) => Ok(methods),
+            Err(Fault::Error(error)) => Err(error),
+            // No list is no reason to fail: the refusal itself is what is reported.
+            Err(Fault::Refused(_)) => Ok(Vec::new()),
+        }
     }
+
+    fn troubled(&mut self, error: Error) {
+        let what = error.to_string();
+        if self.troubles.iter().all(|known| known.to_string() != what) {
+            self.troubles.push(error);
+        }
+    }
+
+    fn refusal(&mut self) -> Error {
+        if let Some(error) = self.unusable.take()
+            && self.refused.is_empty()
+            && self.steps.is_empty()
+            && self.troubles.is_empty()
+        {
+            return error.in_phase(Phase::Login);
+        }
+        let offered = self.methods().unwrap_or_default().join(", ");
+        let user = &self.host.user;
+        let (refused, steps) = (self.refused.join(", "), self.steps.join(" and "));
+        let mut what = match (self.refused.is_empty(), self.steps.is_empty()) {
+            (true, true) => format!("nothing to log in with as {user}: no key and no password"),
+            (false, true) => format!("login refused for {user}: {refused}"),
+            (true, false) => format!("login of {user} needs more than {steps}"),
+            (false, false) => format!("login refused for {user} after {steps}: {refused}"),
+        };
+        if !offered.is_empty() {
+            what.push_str(&format!(" (the server offers {offered})"));
+        }
+        for trouble in &self.troubles {
+            what.push_str(&format!("; {}", trouble.chain()));
+        }
+        Error::new(ErrorKind::Login, what).in_phase(Phase::Login)
+    }
+}
+
+const PASSWORD_NAME: &str = "the password";
+const KEYBOARD_NAME: &str = "the password (keyboard-interactive)";
+
+fn has(methods: &[String], name: &str) -> bool {
+    methods.iter().any(|method| method == name)
 }
 
 /// Sorts the server's answer: accepted, refused, or a failure of something else.
@@ -134,29 +378,4 @@ fn is_accepted(tried: Result<(), Fault>) -> Result<bool> {
         },
         Err(fault) => Err(fault.into_error(Phase::Login, "cannot log in")),
     }
-}
-
-/// Asks which methods the server offers.
-fn methods(driver: &mut Driver, host: &Host, budget: &Budget) -> Result<Vec<String>> {
-    let asked = driver.drive(budget, |link| {
-        link.session(|session| {
-            session.auth_methods(&host.user).map(|methods| methods.split(',').map(str::to_owned).collect())
-        })
-    });
-    match asked {
-        Ok(methods) => Ok(methods),
-        Err(Fault::Error(error)) => Err(error),
-        // No list is no reason to fail: the refusal itself is what is reported.
-        Err(Fault::Refused(_)) => Ok(Vec::new()),
-    }
-}
-
-fn refusal(driver: &mut Driver, host: &Host, budget: &Budget, refused: &[String]) -> Error {
-    let offered = methods(driver, host, budget).unwrap_or_default().join(", ");
-    let offered = if offered.is_empty() { String::new() } else { format!(" (the server offers {offered})") };
-    let what = match refused {
-        [] => format!("nothing to log in with as {}: no key and no password{offered}", host.user),
-        _ => format!("login refused for {}: {}{offered}", host.user, refused.join(", ")),
-    };
-    Error::new(ErrorKind::Login, what).in_phase(Phase::Login)
 }

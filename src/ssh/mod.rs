@@ -4,6 +4,8 @@
 //! session. libssh2 is never blocking and never near the socket: it reads and writes through callbacks (`io`), one
 //! driver waits for it (`wait`), and everything unsafe is in `raw`.
 
+mod agent;
+mod answers;
 mod auth;
 mod dial;
 mod error;
@@ -11,10 +13,12 @@ mod files;
 mod host_key;
 mod io;
 pub(crate) mod keys;
+mod offers;
 mod raw;
 mod resolve;
 mod session;
 mod wait;
+mod wire;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -27,16 +31,17 @@ use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::event::Note;
 use crate::host::{Host, Identity};
 use crate::transport::{Session, Transport, Watch};
+use auth::Keyring;
 use host_key::HostKeys;
-use keys::KeyStore;
 use raw::Link;
 use session::SshSession;
 use wait::Driver;
 
-/// Reaches hosts by SSH. One serves a whole run: keys are read and decrypted once, known_hosts is parsed once.
+/// Reaches hosts by SSH. One serves a whole run: keys are read and decrypted once, agents list theirs once, known_hosts is
+/// parsed once.
 #[derive(Default)]
 pub struct SshTransport {
-    keys: KeyStore,
+    keyring: Keyring,
     host_keys: HostKeys,
 }
 
@@ -49,24 +54,39 @@ impl SshTransport {
     /// Reads and decrypts the private keys of these hosts, each once and side by side, and returns those that failed.
     ///
     /// Without it they are read at the first login that needs them; with it a wrong passphrase shows before any host is
-    /// contacted.
+    /// contacted. Keys that the host's agent has are left to it.
     ///
     /// # Blocking
-    /// While keys are decrypted: about 0.1 s of CPU for each encrypted one in OpenSSH form.
+    /// While keys are decrypted: about 0.1 s of CPU for each encrypted one in OpenSSH form. Before that until agents have
+    /// listed their keys, for as long as a host's connect timeout.
     pub fn load_keys(&self, hosts: &[Arc<Host>]) -> Vec<(Identity, Error)> {
         let mut seen = HashSet::new();
         let distinct: Vec<_> = hosts
             .iter()
-            .flat_map(|host| host.auth.identities.iter().map(move |identity| (identity, host.auth.passphrase.as_ref())))
-            .filter(|key| seen.insert(*key))
+            .flat_map(|host| host.auth.identities.iter().map(move |identity| (host, identity)))
+            .filter(|(host, identity)| {
+                let auth = &host.auth;
+                seen.insert((*identity, auth.passphrase.as_ref(), &auth.agent)) && !self.agent_has(host, identity)
+            })
             .collect();
         distinct
             .into_par_iter()
-            .filter_map(|(identity, passphrase)| {
-                let error = self.keys.load(identity, passphrase).err()?;
+            .filter_map(|(host, identity)| {
+                let passphrase = host.auth.passphrase.as_ref();
+                let error = self.keyring.keys.load(identity, passphrase).err()?;
                 Some((identity.clone(), error))
             })
             .collect()
+    }
+
+    /// Tells whether the agent that a host uses has an identity's key: then its passphrase is not needed.
+    ///
+    /// An agent that cannot be asked has none; that shows at the logins, where nothing else lets in.
+    ///
+    /// # Blocking
+    /// Until the agent has listed its keys, once a run and for as long as the host's connect timeout.
+    pub fn agent_has(&self, host: &Host, identity: &Identity) -> bool {
+        self.keyring.agent_has(host, identity, &Budget::grace(host.timeouts.connect))
     }
 }
 
@@ -112,7 +132,7 @@ impl Transport for SshTransport {
         known.check(&mut driver, watch)?;
         driver.set_phase(Phase::Login);
         watch.phase(Phase::Login);
-        auth::login(&mut driver, host, &self.keys, budget)?;
+        auth::login(&mut driver, host, &self.keyring, budget)?;
         drop(turn);
         if let Some(banner) = driver.link().userauth_banner() {
             watch.note(Note::Banner(banner));

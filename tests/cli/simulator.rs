@@ -5,7 +5,7 @@ mod refusals;
 mod stops;
 
 use std::io::BufReader;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 use fleet_sim::{Canned, HostPlan, Mode};
 
@@ -38,6 +38,33 @@ fn lines_failures_and_the_summary() {
         .run(&["exec", "-N", "-w", "sim0001", "printf 'a\\nb'"])
         .run(&["ping"])
         .golden("run_text");
+}
+
+#[test]
+fn an_encrypted_key_that_the_agent_has_asks_for_nothing() {
+    let ground = Ground::healthy(1);
+    let dir = ground.fleet.dir().to_owned();
+    let ssh = |name: &str| {
+        let mut command = Command::new(name);
+        command.current_dir(&dir).env("SSH_AUTH_SOCK", dir.join("agent")).stdin(Stdio::null());
+        command
+    };
+    let mut agent = ssh("ssh-agent").args(["-D", "-a", "agent"]).stdout(Stdio::null()).spawn().unwrap();
+    while ssh("ssh-add").arg("-l").output().unwrap().status.code() == Some(2) {
+        assert!(agent.try_wait().unwrap().is_none(), "ssh-agent has ended");
+    }
+    assert!(ssh("ssh-add").args(["-q", "key"]).status().unwrap().success());
+    let encrypted = ssh("ssh-keygen").args(["-q", "-p", "-P", "", "-N", "secret", "-f", "key"]).output().unwrap();
+    assert!(encrypted.status.success());
+    let fleet = ground.fleet.env("SSH_AUTH_SOCK", dir.join("agent"));
+    let with = fleet.output(&["exec", "-q", "echo ok"]);
+    let without = fleet.output(&["exec", "--agent", "none", "echo ok"]);
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    let said = |output: &Output| String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!((said(&with).as_str(), with.status.code()), ("", Some(0)));
+    assert!(said(&without).contains("is encrypted and no passphrase was given"), "{}", said(&without));
+    assert_eq!(without.status.code(), Some(2));
 }
 
 #[test]
@@ -169,7 +196,7 @@ fn a_full_disk_drains_the_run() {
     let ground = Ground::healthy(3);
     let mut command = ground.fleet.command(["exec", "-f", "1", "echo x; sleep 0.2"]);
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-    let output = command.stdout(full).stderr(std::process::Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    let output = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.starts_with("fleet: stopping: an output failed: no new hosts"), "{stderr}");
     assert!(stderr.contains("fleet: an output failed: No space left on device"), "{stderr}");

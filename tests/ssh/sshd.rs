@@ -1,5 +1,7 @@
 //! Against OpenSSH's sshd on loopback: what must hold with the real server.
 
+mod logins;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -20,6 +20,9 @@ pub(crate) struct Connect {
     /// Private key, several times for several [default: ~/.ssh/id_*]
     #[arg(short = 'I', long, value_name = "PATH", env = "FLEET_IDENTITY", hide_env = true)]
     pub(crate) identity: Vec<PathBuf>,
+    /// Socket of the SSH agent, or none [default: $SSH_AUTH_SOCK]
+    #[arg(long, value_name = "PATH", env = "FLEET_AGENT", hide_env = true)]
+    pub(crate) agent: Option<PathBuf>,
     /// Ask for the login password, once
     #[arg(short = 'A', long, value_parser = flag(), env = "FLEET_ASK_PASS", hide_env = true)]
     pub(crate) ask_pass: bool,

@@ -7,6 +7,7 @@
 
 mod openssh;
 mod pem;
+pub(crate) mod public;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +25,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Identity, Secret};
-use crate::known_hosts;
+use public::Public;
 
 /// The longest file that is taken for a private key: a 16,384-bit RSA key has 13 KB.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -57,11 +58,6 @@ impl PrivateKey {
     #[cfg(test)]
     pub(crate) fn key_type(&self) -> &str {
         self.public_line.split(' ').next().unwrap_or_default()
-    }
-
-    /// Returns the fingerprint as OpenSSH shows it, `SHA256:…`.
-    pub(crate) fn fingerprint(&self) -> String {
-        known_hosts::fingerprint(&self.public_blob)
     }
 
     fn new(key: &PKey<Private>) -> Result<Self, Flaw> {
@@ -134,6 +130,7 @@ type Slot = Arc<OnceLock<Result<Arc<PrivateKey>>>>;
 #[derive(Default)]
 pub(crate) struct KeyStore {
     slots: Mutex<HashMap<(Identity, Option<Secret>), Slot>>,
+    publics: Mutex<HashMap<Identity, Arc<OnceLock<Public>>>>,
 }
 
 impl KeyStore {
@@ -154,6 +151,15 @@ impl KeyStore {
             Arc::clone(slots.entry((identity.clone(), passphrase.cloned())).or_default())
         };
         slot.get_or_init(|| read_key(identity, passphrase).map(Arc::new)).clone()
+    }
+
+    /// Returns what is public of an identity, read at the first call.
+    pub(crate) fn public(&self, identity: &Identity) -> Public {
+        let slot = {
+            let mut publics = self.publics.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(publics.entry(identity.clone()).or_default())
+        };
+        slot.get_or_init(|| public::read(identity)).clone()
     }
 }
 

@@ -34,6 +34,12 @@ pub(super) fn is_encrypted(armored: &str) -> Result<bool, Flaw> {
     Ok(Envelope::read(&bytes)?.cipher != Cipher::None.as_str().as_bytes())
 }
 
+/// Returns the public half, as SSH sends it.
+pub(super) fn public_blob(armored: &str) -> Option<Vec<u8>> {
+    let bytes = dearmor(armored).ok()?;
+    Envelope::read(&bytes).ok().map(|envelope| envelope.public_blob.to_vec())
+}
+
 fn dearmor(armored: &str) -> Result<Zeroizing<Vec<u8>>, Flaw> {
     const ENGINE: GeneralPurpose = GeneralPurpose::new(
         &base64::alphabet::STANDARD,

@@ -17,9 +17,11 @@ use super::io::Io;
 
 mod channel;
 mod sftp;
+mod userauth;
 
 pub(super) use channel::{ChannelId, Exit};
 pub(super) use sftp::{Attrs, HandleId, Opened};
+pub(super) use userauth::{Signing, is_after_signature};
 
 /// What libssh2 said when a call failed.
 #[derive(Clone, Debug)]

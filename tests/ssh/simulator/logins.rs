@@ -104,3 +104,44 @@ fn a_key_that_cannot_be_read_is_named() {
     let error = exec(host, "true").error().unwrap().chain();
     assert!(error.contains("missing"), "{error}");
 }
+
+/// Every login method is wanted, one after the other.
+fn steps(ground: &FixtureKey, methods: Vec<Method>) -> Logins {
+    Logins::key("ops", ground).with_password("ops", PASSWORD).methods(methods).all_required()
+}
+
+#[test]
+fn a_login_of_two_steps_takes_the_key_and_then_the_password() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = FixtureKey::generate(KeyKind::Ed25519, dir.path().join("id")).unwrap();
+    let pairs = [Method::Password, Method::KeyboardInteractive];
+    for second in pairs {
+        let ground = Ground::one(HostPlan::new().logins(steps(&key, vec![Method::PublicKey, second])));
+        let mut host = ground.bare(&ground.sim.hosts()[0]);
+        host.auth.identities.push(Identity::File(key.path.clone()));
+        let error = exec(host.clone(), "true").error().unwrap().to_string();
+        let name = format!("login of ops needs more than key {} (the server offers ", key.path.display());
+        assert!(error.starts_with(&name), "{error}");
+        host.auth.password = Some(Secret::from(PASSWORD));
+        let result = exec(host.clone(), "true");
+        assert_eq!(result.class(), Class::Ok, "{second:?}: {result:?}");
+        host.auth.password = Some(Secret::from("wrong"));
+        let error = exec(host, "true").error().unwrap().to_string();
+        let name = format!("login refused for ops after key {}: the password", key.path.display());
+        assert!(error.starts_with(&name), "{error}");
+        let stats = ground.sim.stats();
+        assert_eq!(stats.password.refused + stats.keyboard_interactive.refused, 1, "{stats:?}");
+    }
+}
+
+#[test]
+fn a_second_question_is_refused_by_its_name() {
+    let mut logins = Logins::password("ops", PASSWORD).methods([Method::KeyboardInteractive]);
+    logins.code = Some("123456".to_owned());
+    let ground = Ground::one(HostPlan::new().logins(logins));
+    let result = exec(ground.host_by_password(&ground.sim.hosts()[0], PASSWORD), "true");
+    let error = result.error().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Login);
+    let asked = "login refused for ops: the server asks \"Verification code:\", which nothing answers";
+    assert!(error.to_string().starts_with(asked), "{error}");
+}
