@@ -111,7 +111,7 @@ impl fmt::Debug for Given<'_> {
 }
 
 /// A value and the line it comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Value {
     /// The value with `~`, tokens and variables expanded; switches are `yes` and `no`, times are seconds.
@@ -123,7 +123,7 @@ pub struct Value {
 }
 
 /// A keyword on a host's way that is not kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Ignored {
     /// The keyword, in lower case.
@@ -132,8 +132,14 @@ pub struct Ignored {
     pub origin: Origin,
 }
 
+impl Ignored {
+    pub(crate) fn new(keyword: &str, origin: Origin) -> Self {
+        Self { keyword: keyword.to_owned(), origin }
+    }
+}
+
 /// What the files say of one host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Effective {
     /// Where the host is: what was given, else `HostName`, else the name; in lower case.
