@@ -55,7 +55,13 @@ pub(crate) fn load(
             && auth.identities.iter().all(is_bad)
             && let Some((_, error)) = failures.iter().find(|(bad, _)| bad == first)
         {
-            return Err(Refusal::from(error.clone()).hint(format!("{} has no other way to log in", host.name)));
+            let is_locked = error.to_string().ends_with("no passphrase was given");
+            let hint = if is_locked {
+                "run fleet on a terminal to be asked, or give passphrase = \"env:NAME\" in the inventory".to_owned()
+            } else {
+                format!("{} has no other way to log in", host.name)
+            };
+            return Err(Refusal::from(error.clone()).hint(hint));
         }
     }
     for (_, error) in failures.iter().filter(|_| !is_quiet) {

@@ -10,7 +10,7 @@ use fleet::inventory::{
     Explanation, Inventory, LocalSecrets, Lookup, Names, Overrides, SecretUse, Secrets, Selector, Target,
 };
 use fleet::ssh_config::{Local, SshConfig};
-use fleet::{Host, Secret, SecretRef, Settings, hostset};
+use fleet::{ErrorKind, Host, Secret, SecretRef, Settings, hostset};
 
 use super::args::{Connect, Order, Select};
 use super::exit::Refusal;
@@ -84,17 +84,19 @@ impl Selection {
         is_quiet: bool,
     ) -> Result<Vec<Arc<Host>>, Refusal> {
         let mut warnings = Vec::new();
-        let has_asked_in_vain = Cell::new(false);
-        let ask = |what, host: &str| prompt::secret(what, host).inspect_err(|_| has_asked_in_vain.set(true));
+        let asked_in_vain = Cell::new(None);
+        let ask =
+            |what, host: &str| prompt::secret(what, host).inspect_err(|error| asked_in_vain.set(Some(error.kind())));
         let mut secrets = LocalSecrets::new().on_ask(ask).on_warning(|warning| warnings.push(warning.to_owned()));
-        let resolved =
-            self.inventory.resolve(&self.targets, &self.overrides(connect)?, &mut secrets).map_err(|error| {
-                let refusal = Refusal::from(error);
-                match has_asked_in_vain.get() {
-                    true => refusal.hint("give it with --password-from env:NAME, file:PATH or cmd:COMMAND"),
-                    false => refusal,
-                }
-            })?;
+        let overrides = self.overrides(connect)?;
+        let resolved = self.inventory.resolve(&self.targets, &overrides, &mut secrets).map_err(|error| {
+            let refusal = Refusal::from(error);
+            match asked_in_vain.get() {
+                Some(ErrorKind::Cancelled) => prompt::interrupted().into(),
+                Some(_) => refusal.hint("give it with --password-from env:NAME, file:PATH or cmd:COMMAND"),
+                None => refusal,
+            }
+        })?;
         drop(secrets);
         warnings.extend(resolved.warnings);
         for warning in warnings.iter().filter(|_| !is_quiet) {
@@ -201,5 +203,5 @@ pub(crate) fn check_writable(dir: &Path) -> Result<(), Refusal> {
 }
 
 fn local(what: &str, path: &Path, error: std::io::Error) -> Refusal {
-    fleet::Error::new(fleet::ErrorKind::Usage, format!("{what} {}", path.display())).caused_by(error).into()
+    fleet::Error::new(ErrorKind::Usage, format!("{what} {}", path.display())).caused_by(error).into()
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use fleet::pool::RunControl;
 use fleet::{Class, Error, ErrorKind, Event, EventKind, Sink, Stream};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike};
+use unicode_width::UnicodeWidthChar;
 
 use super::screen::Screen;
 
@@ -281,8 +282,32 @@ impl TermLike for Canvas {
     fn flush(&self) -> io::Result<()> {
         self.edit(|line| {
             // It is filled up with spaces to the terminal's edge, where the cursor would wrap.
-            self.screen.set_bar(line.trim());
+            let columns = usize::from(self.width()).saturating_sub(1);
+            self.screen.set_bar(fitting(line.trim(), columns));
             line.clear();
         })
+    }
+}
+
+/// Returns as much of a text's beginning as fits into so many columns.
+fn fitting(text: &str, columns: usize) -> &str {
+    let mut used = 0;
+    let end = text.char_indices().find_map(|(at, c)| {
+        used += c.width().unwrap_or(0);
+        (used > columns).then_some(at)
+    });
+    end.and_then(|end| text.get(..end)).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_where_the_terminal_ends() {
+        assert_eq!(fitting("12345", 5), "12345");
+        assert_eq!(fitting("12345", 4), "1234");
+        assert_eq!(fitting("日本語", 5), "日本");
+        assert_eq!(fitting("x", 0), "");
     }
 }

@@ -1,9 +1,12 @@
 //! Questions to a person, without echo.
 
+use std::io;
 use std::path::Path;
 
 use fleet::inventory::SecretUse;
 use fleet::{Error, ErrorKind, Secret};
+
+use super::signal;
 
 /// Tells whether somebody can be asked: whatever standard input is, the terminal is.
 pub(crate) fn has_terminal() -> bool {
@@ -31,8 +34,14 @@ pub(crate) fn passphrase(key: &Path) -> Result<Option<Secret>, Error> {
 }
 
 fn ask(question: &str) -> Result<Secret, Error> {
-    let typed = rpassword::prompt_password(format!("fleet: {question}: "));
-    typed.map(Secret::new).map_err(|error| {
-        Error::new(ErrorKind::Usage, format!("cannot read the {question} from the terminal")).caused_by(error)
+    let typed = signal::without_interrupt(|| rpassword::prompt_password(format!("fleet: {question}: ")));
+    typed.map(Secret::new).map_err(|error| match error.kind() {
+        io::ErrorKind::Interrupted => interrupted(),
+        _ => Error::new(ErrorKind::Usage, format!("cannot read the {question} from the terminal")).caused_by(error),
     })
+}
+
+/// Returns what is said when somebody pressed Ctrl-C instead of answering.
+pub(crate) fn interrupted() -> Error {
+    Error::new(ErrorKind::Cancelled, "interrupted: no host was contacted")
 }

@@ -74,7 +74,7 @@ impl Request<'_> {
         sinks.push(&mut *form);
         sinks.push(&mut status);
 
-        let _listener = signal::Listener::start(control.clone())?;
+        let _listener = signal::Listener::start(control.clone(), screen.clone())?;
         let summary = self.pool(transport).build().run(&hosts, op, &control, &mut sinks);
         Ok(exit::of_run(&summary, screen.is_closed()))
     }

@@ -1,10 +1,12 @@
 //! The one way to standard output and standard error: lines and the progress line never tear each other.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fleet::Stream;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::exit::Reply;
 
@@ -95,6 +97,16 @@ impl Screen {
     /// Tells whether nobody reads an output any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().is_closed
+    }
+
+    /// Takes the progress line away before the program leaves at once; waits for nobody.
+    pub(crate) fn abandon(&self) {
+        let stderr = io::stderr();
+        let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+        let is_ready = poll(&mut ready, PollTimeout::ZERO).is_ok_and(|count| count > 0);
+        if self.is_terminal(Stream::Stderr) && is_ready && self.state.try_lock().is_ok() {
+            let _ = write_to(Stream::Stderr, CLEAR_LINE);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,5 +1,7 @@
 //! Ctrl-C, SIGTERM and SIGHUP: the first Ctrl-C drains, the second ends what runs, the third leaves at once.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
 use fleet::Stop;
@@ -7,7 +9,29 @@ use fleet::event::StopReason;
 use fleet::pool::RunControl;
 use fleet::{Error, ErrorKind};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 use signal_hook::iterator::{Handle, Signals};
+
+use super::screen::Screen;
+
+/// Whether Ctrl-C ends the program as it does every other; set up when it first must not.
+static ENDS_BY_INTERRUPT: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// Does something during which Ctrl-C must not end the program: it would leave the terminal as a prompt has set it.
+pub(crate) fn without_interrupt<T>(act: impl FnOnce() -> T) -> T {
+    let ends = ENDS_BY_INTERRUPT.get_or_init(|| {
+        let ends = Arc::new(AtomicBool::new(true));
+        if ignored() & (1 << (SIGINT - 1)) == 0 {
+            // Without it Ctrl-C acts as ever: no reason not to ask.
+            let _ = flag::register_conditional_default(SIGINT, Arc::clone(&ends));
+        }
+        ends
+    });
+    ends.store(false, Ordering::SeqCst);
+    let value = act();
+    ends.store(true, Ordering::SeqCst);
+    value
+}
 
 /// Listens to signals on a thread of its own until it is dropped.
 pub(crate) struct Listener {
@@ -17,17 +41,20 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Starts to listen for a run.
-    pub(crate) fn start(control: RunControl) -> Result<Self, Error> {
+    pub(crate) fn start(control: RunControl, screen: Screen) -> Result<Self, Error> {
         let cannot = |error| Error::new(ErrorKind::LocalLimit, "cannot listen to signals").caused_by(error);
         let ignored = ignored();
         let wanted: Vec<i32> =
             [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0).collect();
         let mut signals = Signals::new(wanted).map_err(cannot)?;
+        if let Some(ends) = ENDS_BY_INTERRUPT.get() {
+            ends.store(false, Ordering::SeqCst);
+        }
         let handle = signals.handle();
         let listen = move || {
             let mut stage = Stage::Running;
             for signal in &mut signals {
-                stage = hear(signal, stage, &control);
+                stage = hear(signal, stage, &control, &screen);
             }
         };
         let thread = thread::Builder::new().name("fleet-signals".to_owned()).spawn(listen).map_err(cannot)?;
@@ -53,7 +80,7 @@ enum Stage {
     Aborting,
 }
 
-fn hear(signal: i32, stage: Stage, control: &RunControl) -> Stage {
+fn hear(signal: i32, stage: Stage, control: &RunControl, screen: &Screen) -> Stage {
     let (reason, code) = match signal {
         SIGTERM => (StopReason::Terminate, 143),
         SIGHUP => (StopReason::Hangup, 129),
@@ -71,6 +98,7 @@ fn hear(signal: i32, stage: Stage, control: &RunControl) -> Stage {
             Stage::Aborting
         }
         Stage::Aborting => {
+            screen.abandon();
             leave(code);
             Stage::Aborting
         }
@@ -96,14 +124,14 @@ mod tests {
     #[test]
     fn with_nothing_queued_the_first_press_ends_what_runs() {
         let control = RunControl::new();
-        assert!(hear(SIGINT, Stage::Running, &control) == Stage::Aborting);
+        assert!(hear(SIGINT, Stage::Running, &control, &Screen::new()) == Stage::Aborting);
         assert_eq!(control.stopped(), Some((Stop::Abort, StopReason::Interrupt)));
     }
 
     #[test]
     fn a_termination_never_drains() {
         let control = RunControl::new();
-        assert!(hear(SIGTERM, Stage::Draining, &control) == Stage::Aborting);
+        assert!(hear(SIGTERM, Stage::Draining, &control, &Screen::new()) == Stage::Aborting);
         assert_eq!(control.stopped(), Some((Stop::Abort, StopReason::Terminate)));
     }
 }

@@ -142,6 +142,15 @@ impl<T: Outcome + Send + 'static> Collector<T> {
         }
     }
 
+    /// Adds what has been sent by now.
+    fn catch_up(&mut self, batch: &mut Vec<Message<T>>) {
+        for _ in 0..self.receiver.len() {
+            if let Ok(message) = self.receiver.try_recv() {
+                self.accept(message, batch);
+            }
+        }
+    }
+
     /// Announces a stop, once for each level, and gives the hosts that will not be started their results.
     fn look_for_a_stop(&mut self, shared: &Shared<'_, T>, batch: &mut Vec<Message<T>>) {
         let late_now = !self.is_late && shared.is_late();
@@ -154,6 +163,8 @@ impl<T: Outcome + Send + 'static> Collector<T> {
         let (stop, reason) = if late_now { (Stop::Abort, StopReason::Deadline) } else { (stop, reason) };
         if self.announced.is_none_or(|announced| announced < stop) {
             self.announced = Some(stop);
+            // The failure that crossed the threshold is told before the stop that it caused.
+            self.catch_up(batch);
             let running = shared.running();
             batch.push(Message::Event(shared.event(EventKind::Stopping { stop, reason, running })));
         }
@@ -164,11 +175,7 @@ impl<T: Outcome + Send + 'static> Collector<T> {
         }
         shared.control.unqueue(left.len());
         // A host that was put back may have events on their way: they come before its result.
-        for _ in 0..self.receiver.len() {
-            if let Ok(message) = self.receiver.try_recv() {
-                self.accept(message, batch);
-            }
-        }
+        self.catch_up(batch);
         for task in left.into_iter().filter_map(|index| shared.task(index)) {
             self.accept(Message::Done(task.without_worker(never_started(reason))), batch);
         }

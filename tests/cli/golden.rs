@@ -1,4 +1,6 @@
-//! What is said without contacting anything.
+//! What is said word by word: here without contacting anything, in `runs` by simulated hosts.
+
+mod runs;
 
 use super::Fleet;
 
@@ -160,15 +162,7 @@ fn local_files_are_looked_at_first() {
 #[test]
 fn a_prompt_needs_a_terminal() {
     let fleet = fleet();
-    // In a session of its own it has no terminal, wherever the tests run.
-    let command = fleet.command(["ping", "-A", "-w", "db1"]);
-    let output = std::process::Command::new("setsid")
-        .arg("--wait")
-        .arg(command.get_program())
-        .args(command.get_args())
-        .current_dir(fleet.dir())
-        .output()
-        .unwrap();
+    let output = fleet.output(&["ping", "-A", "-w", "db1"]);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),

@@ -1,5 +1,5 @@
 //! The command line as its user sees it: all of stdout, all of stderr, and the exit code.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::string_slice, reason = "a test fails by a panic")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 #[path = "../common/fleet.rs"]
 mod fleet;

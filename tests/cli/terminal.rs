@@ -1,8 +1,13 @@
 //! What a person sees: the binary on a real terminal (tmux), and what stands on its screen.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+mod lines;
+mod prompts;
+mod stops;
 
 use super::Ground;
 use super::ground::PASSWORD;
@@ -12,28 +17,54 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A terminal of 100 columns and 30 lines.
 struct Terminal {
-    socket: String,
+    /// Of a server of its own; the file goes with the ground's directory.
+    socket: PathBuf,
+    /// Everything that was written to the terminal.
+    record: PathBuf,
 }
 
 impl Terminal {
     /// Runs the binary in a terminal, where `hosts.toml` of the ground is.
     fn run(ground: &Ground, args: &[&str]) -> Self {
+        Self::shell(ground, &fleet(ground, args), 100)
+    }
+
+    /// Runs a shell's line in a terminal so many columns wide.
+    fn shell(ground: &Ground, line: &str, columns: usize) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let socket = format!("fleet-test-{}-{number}", std::process::id());
-        let command = ground.fleet.command(args);
-        let words = std::iter::once(command.get_program()).chain(command.get_args());
-        let words: Vec<String> =
-            words.map(|word| format!("'{}'", word.to_str().unwrap().replace('\'', r"'\''"))).collect();
-        let dir = ground.fleet.dir().to_str().unwrap();
-        let script = format!("export HOME={dir}; {}; echo exit $?; tmux wait-for -S done; cat", words.join(" "));
-        let terminal = Self { socket };
-        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "30", "-c", dir, &script]);
+        let dir = ground.fleet.dir();
+        let socket = dir.join(format!("tmux-{number}"));
+        let terminal = Self { socket, record: dir.join(format!("record-{number}")) };
+        // The interrupts are meant for what runs in it. At last it waits to be looked at, but never for ever.
+        let script = format!(
+            "export HOME='{}'; unset NO_COLOR; trap : INT; tmux wait-for begin; {line}; echo exit $?; tmux wait-for -S done; sleep 600",
+            dir.display()
+        );
+        let (columns, dir) = (columns.to_string(), dir.to_str().unwrap());
+        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", "30", "-c", dir, &script]);
+        terminal.tmux(&["pipe-pane", "-o", &format!("cat > '{}'", terminal.record.display())]);
+        terminal.tmux(&["wait-for", "-S", "begin"]);
         terminal
     }
 
+    /// Waits for the end and returns everything that was written to the terminal.
+    fn finish_recorded(self) -> String {
+        self.tmux(&["wait-for", "done"]);
+        let since = Instant::now();
+        loop {
+            let record = std::fs::read(&self.record).unwrap_or_default();
+            let record = String::from_utf8_lossy(&record).into_owned();
+            if record.contains("\nexit ") && record.ends_with('\n') {
+                return record;
+            }
+            assert!(since.elapsed() < PATIENCE, "the record has no end:\n{record}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     fn tmux(&self, args: &[&str]) -> String {
-        let output = Command::new("tmux").args(["-L", &self.socket]).args(args).output().unwrap();
+        let output = Command::new("tmux").arg("-S").arg(&self.socket).args(args).output().unwrap();
         assert!(output.status.success(), "tmux {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
@@ -59,19 +90,26 @@ impl Terminal {
 
     /// Waits for a prompt and until what is typed does not show, then types.
     fn answer(&self, prompt: &str, text: &str) {
+        self.wait_for_hidden_input(prompt);
+        if !text.is_empty() {
+            self.press(&["-l", text]);
+        }
+        self.press(&["Enter"]);
+    }
+
+    /// Waits for a prompt and until what is typed does not show.
+    fn wait_for_hidden_input(&self, prompt: &str) {
         self.wait_for(prompt);
         let tty = self.tmux(&["display-message", "-p", "#{pane_tty}"]);
         let since = Instant::now();
         loop {
             let modes = Command::new("stty").args(["-a", "-F", tty.trim()]).output().unwrap();
             if String::from_utf8_lossy(&modes.stdout).contains(" -echo ") {
-                break;
+                return;
             }
             assert!(since.elapsed() < PATIENCE, "the terminal shows what is typed");
             std::thread::sleep(Duration::from_millis(5));
         }
-        self.press(&["-l", text]);
-        self.press(&["Enter"]);
     }
 
     fn press(&self, keys: &[&str]) {
@@ -87,8 +125,16 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        let _ = Command::new("tmux").args(["-L", &self.socket, "kill-server"]).output();
+        let _ = Command::new("tmux").arg("-S").arg(&self.socket).arg("kill-server").output();
     }
+}
+
+/// Writes the command that runs the binary, for a shell.
+fn fleet(ground: &Ground, args: &[&str]) -> String {
+    let command = ground.fleet.command(args);
+    // Without `setsid`, so that it has the terminal.
+    let words = command.get_args().map(|word| format!("'{}'", word.to_str().unwrap().replace('\'', r"'\''")));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Lets commands wait for a file that the test makes when it has seen what it wanted.
@@ -141,7 +187,7 @@ fn control_c_says_who_still_runs_then_ends_it() {
     assert_eq!(own[2], "fleet: sim0001: cancelled: stopped, remote process killed");
     assert!(own[3].starts_with("fleet: 2 hosts: 0 ok, 1 cancelled, 1 not started in "), "{own:?}");
     assert_eq!(screen.last().unwrap(), "exit 130");
-    assert!(ground.sim.processes().is_empty());
+    ground.assert_no_processes();
 }
 
 #[test]

@@ -2,10 +2,17 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 
+use regex::Regex;
 use tempfile::TempDir;
+
+/// The program under test.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_fleet");
 
 /// A home and working directory of its own, without the user's ssh files, and without `FLEET_*`.
 pub(crate) struct Fleet {
@@ -33,20 +40,51 @@ impl Fleet {
         self
     }
 
+    /// Writes a file that nobody else may read.
+    pub(crate) fn secret(self, name: &str, text: &str) -> Self {
+        let fleet = self.file(name, text);
+        std::fs::set_permissions(fleet.dir().join(name), Permissions::from_mode(0o600)).unwrap();
+        fleet
+    }
+
+    /// Makes a key that a passphrase protects.
+    pub(crate) fn encrypted_key(self, name: &str, passphrase: &str) -> Self {
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args(["-q", "-t", "ed25519", "-C", "", "-N", passphrase, "-f", name]).current_dir(self.dir());
+        assert!(keygen.status().unwrap().success());
+        self
+    }
+
+    /// Adds keys to a host of the inventory.
+    pub(crate) fn configure(self, host: &str, keys: &str) -> Self {
+        let path = self.dir().join("hosts.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let header = format!("[hosts.{host}]\n");
+        assert!(text.contains(&header), "{host} is no host of\n{text}");
+        std::fs::write(path, text.replace(&header, &format!("{header}{keys}\n"))).unwrap();
+        self
+    }
+
     /// Sets a variable for what is run from here on.
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.into(), value.as_ref().into()));
         self
     }
 
-    /// Returns the command that runs the binary with these arguments.
+    /// Returns the command that runs the binary with these arguments, without a terminal wherever the tests run.
     pub(crate) fn command<I, S>(&self, args: I) -> Command
     where
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fleet"));
-        command.args(args).current_dir(self.dir()).env_clear().stdin(Stdio::null());
+        // They become the binary: the process is the same. A background job would begin with signals ignored.
+        let mut command = Command::new("setsid");
+        command
+            .args(["env", "--default-signal=INT,HUP,TERM,PIPE", BINARY])
+            .args(args)
+            .current_dir(self.dir())
+            .env_clear()
+            .stdin(Stdio::null());
         command.env("HOME", self.dir()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
@@ -66,7 +104,7 @@ impl Fleet {
         }
         let words = args.iter().map(|arg| {
             let is_plain = !arg.is_empty() && !arg.contains([' ', '\'', '[', '!', '|', '$', '&', '*', '\\']);
-            if is_plain { (*arg).to_owned() } else { format!("'{arg}'") }
+            if is_plain { (*arg).to_owned() } else { format!("'{}'", arg.replace('\'', "'\\''")) }
         });
         writeln!(line, " fleet {}", words.collect::<Vec<_>>().join(" ")).unwrap();
         self.transcript.push_str(&line);
@@ -84,14 +122,8 @@ impl Fleet {
 
     /// Compares the transcript with `tests/golden/NAME.txt`; with `BLESS=1` writes it.
     pub(crate) fn golden(&self, name: &str) {
-        self.golden_with(name, str::to_owned);
-    }
-
-    /// Compares as [`golden`](Self::golden) does, after changing each line.
-    pub(crate) fn golden_with(&self, name: &str, change: impl Fn(&str) -> String) {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.txt"));
         let transcript = normalised(&self.transcript.replace(&*self.dir().to_string_lossy(), "[dir]"));
-        let transcript: String = transcript.split_inclusive('\n').map(change).collect();
         if std::env::var_os("BLESS").is_some_and(|bless| bless == "1") {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, transcript).unwrap();
@@ -104,44 +136,27 @@ impl Fleet {
     }
 }
 
-/// Replaces what differs from run to run in fleet's own lines: times and run identities.
+/// Replaces what differs from run to run: times, run identities, and where simulated hosts are.
 pub(crate) fn normalised(text: &str) -> String {
-    text.split_inclusive('\n').map(normalised_line).collect()
-}
-
-fn normalised_line(line: &str) -> String {
-    if line.starts_with('{') {
-        let quote = |c: char| c == '"';
-        let end = |c: char| c == ',' || c == '}';
-        let line = replaced(line, "\"time\":\"", quote, "[time]");
-        let line = replaced(&line, "\"run\":\"", quote, "[run]");
-        let line = replaced(&line, "\"phases\":{", |c| c == '}', "[phases]");
-        return ["queued_s", "duration_s", "delay_s"]
-            .iter()
-            .fold(line, |line, name| replaced(&line, &format!("\"{name}\":"), end, "[time]"));
-    }
-    if !line.starts_with("fleet: ") {
-        return line.to_owned();
-    }
-    let line = replaced(line, "fleet: run ", |c| c == ':', "[run]");
-    match line.rsplit_once(" in ") {
-        Some((before, after)) if after.starts_with(|c: char| c.is_ascii_digit()) => {
-            let rest = after.find([' ', '\n']).map_or("", |end| &after[end..]);
-            let rest = match (rest.rsplit_once(", "), rest.split_once("/s")) {
-                (Some((sizes, _)), Some((_, end))) => format!("{sizes}, [rate]{end}"),
-                _ => rest.to_owned(),
-            };
-            format!("{before} in [time]{rest}")
-        }
-        _ => line,
-    }
-}
-
-/// Replaces what stands between `start` and the next `end`.
-fn replaced(line: &str, start: &str, end: impl Fn(char) -> bool, by: &str) -> String {
-    let Some((before, after)) = line.split_once(start) else { return line.to_owned() };
-    let rest = after.find(end).map_or("", |end| &after[end..]);
-    format!("{before}{start}{by}{rest}")
+    static RULES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
+        let rules = [
+            (r#"(?m)^(\{.*"address":)"127\.[0-9.]+","port":[0-9]+"#, "$1[address]"),
+            (r"\[127\.[0-9.]+\]:[0-9]{4,5}\b", "[address]"),
+            (r"\b127\.[0-9.]+:[0-9]{4,5}\b", "[address]"),
+            (r"SHA256:[A-Za-z0-9+/]{43}", "SHA256:[key]"),
+            // fleet's own lines.
+            (r"(?m)^(fleet: run )[^ :]+: ", "$1[run]: "),
+            (r"(?m)^(fleet: .* in )[0-9.]+(?:s|m [0-9]+s|h [0-9]+m)", "$1[time]"),
+            (r"(?m)^(fleet: .*, )[0-9.]+ (?:[KMG]i)?B/s", "$1[rate]"),
+            // Lines of JSON. How often a transfer is reported depends on the time it takes.
+            (r#"(?m)^\{"event":"transfer",.*\n"#, ""),
+            (r#""(time|run)":"[^"]*""#, r#""$1":"[$1]""#),
+            (r#"("[a-z]+_s"):[0-9.]+"#, "$1:[time]"),
+            (r#""phases":\{[^}]*\}"#, r#""phases":{[phases]}"#),
+        ];
+        rules.map(|(pattern, by)| (Regex::new(pattern).unwrap(), by)).into()
+    });
+    RULES.iter().fold(text.to_owned(), |text, (pattern, by)| pattern.replace_all(&text, *by).into_owned())
 }
 
 /// Shows where two texts begin to differ.

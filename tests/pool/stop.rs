@@ -8,8 +8,8 @@ use fleet::event::{Recorder, StopReason};
 use fleet::fake::{FakeTransport, Reply};
 use fleet::op::{Job, from_fn};
 use fleet::{
-    Class, ErrorKind, Event, EventKind, Exec, Host, Outputs, Phase, Ping, Pool, RunControl, Session, Stop, Summary,
-    Threshold,
+    Class, Error, ErrorKind, Event, EventKind, Exec, Host, Outputs, Phase, Ping, Pool, RunControl, Session, Stop,
+    Summary, Threshold,
 };
 
 use super::{Log, assert_nothing_left, boom, hosts, ms, n, until};
@@ -52,6 +52,42 @@ fn a_threshold_is_exact() {
             assert_eq!(stops(&log), [(Stop::Drain, StopReason::Threshold, 0)]);
         }
     }
+}
+
+#[test]
+fn the_failure_that_stops_a_run_is_told_before_the_stop() {
+    let pool = Pool::builder(FakeTransport::new()).fanout(n(1)).max_fail(Threshold::Count(0)).build();
+    let control = RunControl::new();
+    let is_telling = AtomicUsize::new(0);
+    let op = from_fn("op", |_: &mut dyn Session, job: &Job<'_>| match &*job.host.name {
+        "h1" => {
+            until(|| is_telling.load(Ordering::SeqCst) == 1);
+            Err(Error::new(ErrorKind::Refused, "no").in_phase(Phase::Running))
+        }
+        _ => Ok(()),
+    });
+    let mut log = Log::default();
+    // While the first result is being told, the second comes and stops the run.
+    let mut slow = |event: &Event| {
+        if let EventKind::Finished(report) = &event.kind
+            && report.host.name == "h0"
+        {
+            is_telling.store(1, Ordering::SeqCst);
+            until(|| control.stopped().is_some());
+        }
+        Ok(())
+    };
+    pool.run(&hosts(3), op, &control, &mut [&mut slow, &mut log]);
+    let told: Vec<String> = log
+        .kinds()
+        .iter()
+        .filter_map(|kind| match kind {
+            EventKind::Finished(report) => Some(report.host.name.clone()),
+            EventKind::Stopping { .. } => Some("stopping".to_owned()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, ["h0", "h1", "stopping", "h2"]);
 }
 
 #[test]
