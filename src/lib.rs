@@ -330,6 +330,7 @@ pub mod pool;
 pub mod sink;
 pub mod spool;
 pub mod ssh;
+pub mod ssh_config;
 pub mod transport;
 
 pub use budget::{Budget, CancelToken, Stop};

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::inventory::{Inventory, LocalSecrets, Names, Overrides, SecretUse, Secrets, Selector, Target};
+use fleet::ssh_config::{Local, SshConfig};
 use fleet::{AgentUse, Error, ErrorKind, Host, HostKeyPolicy, Identity, Result, Secret, SecretRef, Var};
 
 use proptest::prelude::{ProptestConfig, Strategy, prop, prop_assert, prop_assert_eq, proptest};
@@ -719,4 +720,71 @@ proptest! {
             prop_assert!(usage(error).starts_with("hosts.toml:"));
         }
     }
+}
+
+#[test]
+fn ssh_config_fills_what_the_inventory_leaves_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("key");
+    std::fs::write(&key, "").unwrap();
+    std::fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+    let text = format!(
+        "Host a\n HostName 10.0.0.1\n IdentityFile {}\n IdentityFile /missing/%n\nHost b\n PasswordAuthentication no\n\
+         Host gate\n ProxyCommand nc %h %p\nHost *\n User www\n Port 2200\n StrictHostKeyChecking no\n",
+        key.display()
+    );
+    let config = SshConfig::parse(&text, Path::new("config"), Local::from_system()).unwrap();
+    let inventory =
+        "[hosts.a]\nport = 22\n[hosts.b]\naddress = \"10.0.0.2\"\npassword = { literal = \"x\" }\n[hosts.gate]\n";
+    let inventory = Inventory::parse(inventory, Path::new("hosts.toml")).unwrap();
+    let mut overrides = Overrides::default();
+    overrides.home = Some(dir.path().to_owned());
+    overrides.ssh_config = Some(Arc::new(config));
+    let resolve = |name: &str| inventory.resolve(&[Target::named(name)], &overrides, &mut LocalSecrets::new());
+
+    let resolved = resolve("a").unwrap();
+    let a = &resolved.hosts[0];
+    assert_eq!((&*a.address, a.port, &*a.user), ("10.0.0.1", 22, "www"));
+    assert_eq!((a.host_key, &*a.auth.identities), (HostKeyPolicy::Off, &[Identity::File(key)][..]));
+    let warning =
+        "key /missing/a of ssh_config (config:4) does not exist: correct the path or run ssh-keygen -f /missing/a";
+    assert_eq!(resolved.warnings, [warning]);
+
+    let resolved = resolve("b").unwrap();
+    assert_eq!((&*resolved.hosts[0].address, resolved.hosts[0].port), ("10.0.0.2", 2200));
+    assert_eq!(resolved.hosts[0].auth.password, None);
+    let warning = "password of host (hosts.toml:5) is not offered: PasswordAuthentication no, ssh_config (config:6)";
+    assert_eq!(resolved.warnings, [warning]);
+
+    let error = resolve("gate").unwrap_err();
+    let message = "ProxyCommand is not supported by this version yet: host \"gate\" (config:8)";
+    assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Usage, message));
+    overrides.flags.jump = Some("none".to_owned());
+    inventory.resolve(&[Target::named("gate")], &overrides, &mut LocalSecrets::new()).unwrap();
+}
+
+#[test]
+fn ssh_config_says_which_agent_signs_and_for_which_keys() {
+    let text = "Host off\n IdentityAgent none\nHost other\n IdentityAgent /run/other\nHost only\n IdentitiesOnly yes\n\
+                Host nokeys\n PubkeyAuthentication no\nHost env\n IdentityAgent SSH_AUTH_SOCK\n";
+    let config = SshConfig::parse(text, Path::new("config"), Local::from_system()).unwrap();
+    let names = ["off", "other", "only", "nokeys", "env", "plain"];
+    let tables: String = names.iter().map(|name| format!("[hosts.{name}]\n")).collect();
+    let inventory = Inventory::parse(&tables, Path::new("hosts.toml")).unwrap();
+    let mut overrides = Overrides::default();
+    overrides.ssh_config = Some(Arc::new(config));
+    overrides.agent = Some("/run/mine".into());
+    let targets = names.map(Target::named);
+    let hosts = inventory.resolve(&targets, &overrides, &mut LocalSecrets::new()).unwrap().hosts;
+    let agents: Vec<_> = hosts.iter().map(|host| host.auth.agent.clone()).collect();
+    let mine = || AgentUse::On("/run/mine".into());
+    let expected = [
+        AgentUse::Off,
+        AgentUse::On("/run/other".into()),
+        AgentUse::OnlyConfigured("/run/mine".into()),
+        AgentUse::Off,
+        mine(),
+        mine(),
+    ];
+    assert_eq!(agents, expected);
 }

@@ -1,11 +1,15 @@
 //! From flags to hosts that can be contacted: everything that can be refused is refused here, before anything is contacted.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet::inventory::{Inventory, LocalSecrets, Lookup, Overrides, SecretUse, Secrets, Selector, Target};
+use fleet::inventory::{
+    Explanation, Inventory, LocalSecrets, Lookup, Names, Overrides, SecretUse, Secrets, Selector, Target,
+};
+use fleet::ssh_config::{Local, SshConfig};
 use fleet::{ErrorKind, Host, Secret, SecretRef, Settings, hostset};
 
 use super::args::{Connect, Order, Select};
@@ -17,11 +21,27 @@ use super::screen::Screen;
 pub(crate) struct Selection {
     pub(crate) inventory: Inventory,
     pub(crate) targets: Vec<Target>,
+    ssh_config: Option<Arc<SshConfig>>,
+}
+
+/// The hosts that ssh_config names.
+struct Named<'a>(HashSet<&'a str>);
+
+impl Names for Named<'_> {
+    fn names(&self, _: &str) -> Option<fleet::Result<Vec<String>>> {
+        None
+    }
+
+    fn is_host(&self, name: &str) -> bool {
+        self.0.contains(name)
+    }
 }
 
 impl Selection {
-    /// Reads the inventory and selects.
-    pub(crate) fn make(select: &Select) -> Result<Self, Refusal> {
+    /// Reads the inventory and ssh_config, and selects.
+    pub(crate) fn make(select: &Select, connect: &Connect) -> Result<Self, Refusal> {
+        let ssh_config = ssh_config(connect.ssh_config.as_deref())?;
+        let named = Named(ssh_config.iter().flat_map(|config| config.names()).collect());
         let inventory = Inventory::open(select.inventory.as_deref(), &Lookup::from_env())?;
         let mut selector = Selector::default();
         selector.all = select.all;
@@ -32,7 +52,7 @@ impl Selection {
             selector.hosts.extend(variable("FLEET_HOSTS")?);
             selector.groups.extend(variable("FLEET_GROUP")?);
         }
-        let targets = inventory.select(&selector).map_err(|error| {
+        let targets = inventory.select_with(&selector, &named).map_err(|error| {
             // One that cannot be read is shown with a caret already.
             let is_misspelt = error.to_string().contains('\n');
             let refusal = Refusal::from(error);
@@ -43,7 +63,8 @@ impl Selection {
                 _ => refusal,
             }
         })?;
-        Ok(Self { inventory, targets })
+        drop(named);
+        Ok(Self { inventory, targets, ssh_config })
     }
 
     /// Puts the hosts in the order they are started in.
@@ -67,7 +88,8 @@ impl Selection {
         let ask =
             |what, host: &str| prompt::secret(what, host).inspect_err(|error| asked_in_vain.set(Some(error.kind())));
         let mut secrets = LocalSecrets::new().on_ask(ask).on_warning(|warning| warnings.push(warning.to_owned()));
-        let resolved = self.inventory.resolve(&self.targets, &overrides(connect)?, &mut secrets).map_err(|error| {
+        let overrides = self.overrides(connect)?;
+        let resolved = self.inventory.resolve(&self.targets, &overrides, &mut secrets).map_err(|error| {
             let refusal = Refusal::from(error);
             match asked_in_vain.get() {
                 Some(ErrorKind::Cancelled) => prompt::interrupted().into(),
@@ -84,10 +106,35 @@ impl Selection {
     }
 
     /// Resolves the hosts without any secret: to show them, not to reach them.
-    pub(crate) fn resolve_for_show(&self, connect: Option<&Connect>) -> Result<Vec<Arc<Host>>, Refusal> {
-        let overrides = connect.map(overrides).transpose()?.unwrap_or_default();
-        Ok(self.inventory.resolve(&self.targets, &overrides, &mut Unfetched)?.hosts)
+    pub(crate) fn resolve_for_show(&self, connect: &Connect) -> Result<Vec<Arc<Host>>, Refusal> {
+        Ok(self.inventory.resolve(&self.targets, &self.overrides(connect)?, &mut Unfetched)?.hosts)
     }
+
+    /// Tells where the settings of each host come from.
+    pub(crate) fn explain(&self, connect: &Connect) -> Result<Vec<Explanation>, Refusal> {
+        let overrides = self.overrides(connect)?;
+        let explanations = self.targets.iter().map(|target| self.inventory.explain(target, &overrides));
+        Ok(explanations.collect::<fleet::Result<_>>()?)
+    }
+
+    fn overrides(&self, connect: &Connect) -> Result<Overrides, Refusal> {
+        let mut overrides = Overrides::default();
+        overrides.flags = settings(connect)?;
+        overrides.ssh_config.clone_from(&self.ssh_config);
+        overrides.agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
+        Ok(overrides)
+    }
+}
+
+/// Reads the configuration that is named, else what ssh reads.
+fn ssh_config(named: Option<&Path>) -> Result<Option<Arc<SshConfig>>, Refusal> {
+    let local = Local::from_system();
+    let config = match named {
+        Some(path) if path.as_os_str().eq_ignore_ascii_case("none") => return Ok(None),
+        Some(path) => SshConfig::load(path, local)?,
+        None => SshConfig::load_default(local)?,
+    };
+    Ok(Some(Arc::new(config)))
 }
 
 /// Stands for secrets that nobody needs.
@@ -99,7 +146,7 @@ impl Secrets for Unfetched {
     }
 }
 
-fn overrides(connect: &Connect) -> Result<Overrides, Refusal> {
+fn settings(connect: &Connect) -> Result<Settings, Refusal> {
     let mut flags = Settings::default();
     flags.user.clone_from(&connect.user);
     flags.port = connect.port;
@@ -116,10 +163,7 @@ fn overrides(connect: &Connect) -> Result<Overrides, Refusal> {
     flags.known_hosts.clone_from(&connect.known_hosts);
     flags.connect_timeout = connect.connect_timeout;
     flags.retries = connect.retries;
-    let mut overrides = Overrides::default();
-    overrides.flags = flags;
-    overrides.agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
-    Ok(overrides)
+    Ok(flags)
 }
 
 /// Returns a variable that is set to something.

@@ -45,7 +45,7 @@ impl Request<'_> {
         if self.no_prefix && self.output.format == Format::Json {
             return Err(Refusal::usage("-N has no meaning with --format json, which has no prefix"));
         }
-        let mut selection = Selection::make(self.select)?;
+        let mut selection = Selection::make(self.select, self.connect)?;
         selection.order(self.run.order);
         if self.run.dry_run {
             return self.rehearse(&selection, screen);
@@ -139,7 +139,7 @@ impl Request<'_> {
 
     /// Shows what would be done, and where.
     fn rehearse(&self, selection: &Selection, screen: &Screen) -> Result<ExitCode, Refusal> {
-        let hosts = selection.resolve_for_show(Some(self.connect))?;
+        let hosts = selection.resolve_for_show(self.connect)?;
         let fanout = self.run.fanout.map_or(256, usize::from).min(hosts.len());
         if !self.output.quiet {
             let count = hosts.len();

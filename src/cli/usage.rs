@@ -30,6 +30,13 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Cli, Rep
     matches.map_err(|error| reply(&error, &argv, Origin::Environment))
 }
 
+/// Tells whether an argument of this process's verb is given as a flag, and not by the environment alone.
+pub(crate) fn is_flag(argv: impl IntoIterator<Item = OsString>, name: &str) -> bool {
+    let flags = each_verb(Cli::command(), |verb| verb.mut_args(|arg| arg.env(Resettable::Reset)));
+    let Ok(given) = flags.try_get_matches_from(argv) else { return false };
+    given.subcommand().is_some_and(|(_, verb)| verb.value_source(name) == Some(ValueSource::CommandLine))
+}
+
 /// Where what is wrong was written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {

@@ -32,10 +32,14 @@
 //! ```
 
 mod address;
+mod explain;
 mod expr;
 mod file;
 mod group;
+mod key_files;
 mod layer;
+mod openssh;
+mod precedence;
 mod resolve;
 mod secret;
 mod select;
@@ -55,6 +59,7 @@ use group::Group;
 use layer::Layer;
 use value::Lines;
 
+pub use explain::{Explanation, Setting, Source};
 pub use layer::KEYS;
 pub use resolve::{Overrides, Resolved};
 pub use secret::{LocalSecrets, SecretUse, Secrets};

@@ -1,17 +1,22 @@
 //! From what is selected to hosts that can be reached: precedence, secrets, key files.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::os::unix::fs::PermissionsExt as _;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::address::{Written, split};
-use super::layer::Layer;
+use super::explain::{Explanation, Setting, Source, reference};
+use super::key_files::KeyFiles;
+use super::openssh::{Openssh, Said};
+use super::precedence::{Found, Layers, Likeness, Login};
 use super::secret::{SecretUse, Secrets};
 use super::select::Target;
 use super::{Entry, Inventory};
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::{AgentUse, Host, Identity, Secret, SecretRef, Settings, Var};
+use crate::host::{AgentUse, Host, HostKeyPolicy, Identity, Secret, SecretRef, Settings};
+use crate::known_hosts::default_files;
+use crate::ssh_config::{Effective, Given, Ignored, Keyword, SshConfig};
 
 /// What stands above the inventory.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +30,8 @@ pub struct Overrides {
     pub agent: Option<PathBuf>,
     /// The home directory where default keys are looked for, instead of the user's.
     pub home: Option<PathBuf>,
+    /// OpenSSH's configuration, below the inventory's defaults; none is read unless it is given here.
+    pub ssh_config: Option<Arc<SshConfig>>,
 }
 
 /// The hosts of a run.
@@ -33,7 +40,7 @@ pub struct Overrides {
 pub struct Resolved {
     /// One for each target, in their order.
     pub hosts: Vec<Arc<Host>>,
-    /// What the user should know, each said once: key files that others can read.
+    /// What the user should know, each said once: key files that others can read, what ssh_config has in vain.
     pub warnings: Vec<String>,
 }
 
@@ -41,8 +48,9 @@ impl Inventory {
     /// Resolves the targets: merges settings and variables, fetches secrets, checks key files.
     ///
     /// Of a setting the nearest word holds: the target as it was written (`root@web01:2222`), flags, the host, the nearest
-    /// group (a group stands nearer than its parents, and a host's own groups stand at distance 1), the defaults, and then
-    /// the built-in value. Variables merge by name in the same order.
+    /// group (a group stands nearer than its parents, and a host's own groups stand at distance 1), the defaults, ssh_config
+    /// if [it is given](Overrides::ssh_config), and then the built-in value. Variables merge by name in the same order.
+    /// ssh_config is asked for the host's name; an `address` acts as its `HostName`.
     ///
     /// Keys are offered before the password. Without an `identity` the existing ones of `~/.ssh/id_ed25519`, `id_ecdsa` and
     /// `id_rsa` are offered, unless a password is set: a server counts every refused key as a failed login (`MaxAuthTries`),
@@ -55,58 +63,100 @@ impl Inventory {
     /// # Errors
     ///
     /// [`ErrorKind::Usage`]: two groups at equal distance that set one key differently, a key file that does not exist, a
-    /// secret that cannot be fetched, a `jump`. Only on hosts that are targets.
+    /// secret that cannot be fetched, a `jump`, a `ProxyJump` or `ProxyCommand`. Only on hosts that are targets.
     pub fn resolve(&self, targets: &[Target], overrides: &Overrides, secrets: &mut dyn Secrets) -> Result<Resolved> {
-        let mut resolver = Resolver {
-            inventory: self,
-            overrides,
-            secrets,
-            alike: HashMap::new(),
-            keys: KeyFiles { home: overrides.home.clone().or_else(dirs::home_dir), ..KeyFiles::default() },
-        };
+        let mut resolver = Resolver::new(self, overrides, secrets);
         let hosts = targets.iter().map(|target| resolver.host(target)).collect::<Result<_>>()?;
         Ok(Resolved { hosts, warnings: resolver.keys.warnings })
     }
-}
 
-/// What decides about everything but a host's name and address: hosts with equal ones are resolved once.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Likeness<'a> {
-    layer: Option<usize>,
-    groups: &'a [usize],
-    target: Login,
-    name: Login,
-}
-
-/// A user and a port that are written beside a host.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Login {
-    user: Option<String>,
-    port: Option<u16>,
+    /// Resolves one target and tells where each of its settings comes from; fetches no secrets.
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Self::resolve), but for bastions: they are told of instead.
+    pub fn explain(&self, target: &Target, overrides: &Overrides) -> Result<Explanation> {
+        let mut secrets = Unfetched;
+        let mut resolver = Resolver::new(self, overrides, &mut secrets);
+        resolver.notes = Some(Notes::default());
+        let host = resolver.host(target)?;
+        let Notes { settings, ignored, refusal } = resolver.notes.unwrap_or_default();
+        Ok(Explanation { host, settings, ignored, refusal, warnings: resolver.keys.warnings })
+    }
 }
 
 struct Resolver<'a> {
     inventory: &'a Inventory,
     overrides: &'a Overrides,
     secrets: &'a mut dyn Secrets,
-    alike: HashMap<Likeness<'a>, Host>,
+    alike: HashMap<(Likeness<'a>, Option<Effective>), Host>,
+    /// What is said about user and port before ssh_config is asked.
+    logins: HashMap<Likeness<'a>, Login>,
     keys: KeyFiles,
+    /// What is said about the host, where somebody wants to know.
+    notes: Option<Notes>,
+}
+
+#[derive(Debug, Default)]
+struct Notes {
+    settings: Vec<Setting>,
+    ignored: Vec<Ignored>,
+    refusal: Option<String>,
+}
+
+/// Where a host is, before ssh_config is asked.
+struct Place<'a> {
+    address: String,
+    /// The address that its table gives: `HostName` has no say.
+    given: Option<(&'a str, Source)>,
+    /// The name that ssh_config knows it by.
+    known_as: String,
+}
+
+/// Stands for secrets that nobody needs.
+struct Unfetched;
+
+impl Secrets for Unfetched {
+    fn fetch(&mut self, _: &SecretRef, _: SecretUse, _: &str) -> Result<Secret> {
+        Ok(Secret::from(""))
+    }
 }
 
 impl<'a> Resolver<'a> {
+    fn new(inventory: &'a Inventory, overrides: &'a Overrides, secrets: &'a mut dyn Secrets) -> Self {
+        let home = overrides.home.clone().or_else(dirs::home_dir);
+        let keys = KeyFiles { home, ..KeyFiles::default() };
+        Self { inventory, overrides, secrets, alike: HashMap::new(), logins: HashMap::new(), keys, notes: None }
+    }
+
     fn host(&mut self, target: &Target) -> Result<Arc<Host>> {
         let login = Login { user: target.user.as_deref().map(str::to_owned), port: target.port };
-        let (address, likeness) = match &target.address {
+        let (place, likeness) = match &target.address {
             Some(address) => {
-                (address.to_string(), Likeness { layer: None, groups: &[], target: login, name: Login::default() })
+                let address = address.to_string();
+                let likeness = Likeness { layer: None, groups: &[], target: login, name: Login::default() };
+                (Place { known_as: address.clone(), address, given: None }, likeness)
             }
             None => self.listed(target, login)?,
         };
-        let mut host = match self.alike.get(&likeness) {
+        let found = self.ssh_config(&target.name, &place, &likeness)?;
+        let (mut address, mut source) = match place.given {
+            Some((_, source)) => (place.address, source),
+            None => (place.address, Source::Name),
+        };
+        if let Some(said) = Openssh(found.as_ref()).host_name() {
+            (address, source) = said;
+        }
+        self.note("address", &address, || source);
+        let mut key = (likeness, found);
+        if let Some(found) = &mut key.1 {
+            found.address.clear();
+        }
+        let mut host = match self.alike.get(&key) {
             Some(host) => host.clone(),
             None => {
-                let host = self.template(&target.name, &likeness)?;
-                self.alike.insert(likeness, host.clone());
+                let host = self.template(&target.name, &key.0, Openssh(key.1.as_ref()))?;
+                self.alike.insert(key, host.clone());
                 host
             }
         };
@@ -115,88 +165,202 @@ impl<'a> Resolver<'a> {
         Ok(Arc::new(host))
     }
 
+    /// Asks ssh_config about a host.
+    fn ssh_config(&mut self, name: &str, place: &Place<'_>, likeness: &Likeness<'a>) -> Result<Option<Effective>> {
+        let Some(config) = &self.overrides.ssh_config else { return Ok(None) };
+        let login = match self.logins.get(likeness) {
+            Some(login) => login,
+            None => {
+                let layers = self.layers(name, likeness);
+                let user = layers.user(likeness)?.map(|user| user.value.clone());
+                let port = layers.port(likeness)?.map(|port| *port.value);
+                self.logins.entry(likeness.clone()).or_insert(Login { user, port })
+            }
+        };
+        let given = Given {
+            user: login.user.as_deref(),
+            port: login.port,
+            host_name: place.given.as_ref().map(|(address, _)| *address),
+            exec: None,
+        };
+        let found = config.lookup(&place.known_as, &given)?;
+        for warning in &found.warnings {
+            self.keys.warn(warning.clone());
+        }
+        Ok(Some(found))
+    }
+
     /// Returns the address of a host of the inventory; a name without one may be written as `[user@]address[:port]`.
-    fn listed(&self, target: &Target, login: Login) -> Result<(String, Likeness<'a>)> {
+    fn listed(&self, target: &Target, login: Login) -> Result<(Place<'a>, Likeness<'a>)> {
         let inventory = self.inventory;
         let name = &*target.name;
         let Some(Entry { address, layer, groups, .. }) = inventory.entry(name) else {
             return Err(usage(format!("no host named \"{name}\"")));
         };
-        let (address, written) = match address {
-            Some(address) => (&**address, Login::default()),
+        let (place, written) = match address {
+            Some(address) => {
+                let offset = layer.and_then(|id| inventory.layers.get(id)).and_then(|layer| layer.offset("address"));
+                let source = Source::Host(offset.map_or_else(String::new, |offset| inventory.place(offset)));
+                let (address, given) = (address.to_string(), Some((&**address, source)));
+                (Place { address, given, known_as: name.to_owned() }, Login::default())
+            }
             None => {
                 let Written { user, host, port } = split(name).or_else(|why| match super::address::is_ip(name) {
                     true => Ok(Written { user: None, host: name, port: None }),
                     false => Err(usage(format!("the name of host \"{name}\" is no address ({why}): give it one"))),
                 })?;
-                (host, Login { user: user.map(str::to_owned), port })
+                let place = Place { address: host.to_owned(), given: None, known_as: host.to_owned() };
+                (place, Login { user: user.map(str::to_owned), port })
             }
         };
-        Ok((address.to_owned(), Likeness { layer: *layer, groups, target: login, name: written }))
+        Ok((place, Likeness { layer: *layer, groups, target: login, name: written }))
     }
 
-    /// Makes a host with everything but its name and address.
-    fn template(&mut self, name: &str, likeness: &Likeness<'a>) -> Result<Host> {
+    fn layers<'n>(&self, name: &'n str, likeness: &Likeness<'a>) -> Layers<'n>
+    where
+        'a: 'n,
+    {
         let inventory = self.inventory;
-        let layers = Layers {
+        Layers {
             inventory,
             flags: &self.overrides.flags,
             host: likeness.layer.and_then(|id| inventory.layers.get(id)),
             groups: inventory.reach(likeness.groups),
             name,
-        };
+        }
+    }
+
+    /// Makes a host with everything but its name and address.
+    fn template(&mut self, name: &str, likeness: &Likeness<'a>, ssh: Openssh<'_>) -> Result<Host> {
+        let inventory = self.inventory;
+        let layers = self.layers(name, likeness);
         let mut host = Host::new("", "");
-        let Likeness { target, name, .. } = likeness;
-        if let Some(user) =
-            layers.find("user", |layer| layer.user.as_ref(), target.user.as_ref(), name.user.as_ref())?
-        {
-            host.user.clone_from(user.value);
-        }
-        if let Some(port) =
-            layers.find("port", |layer| layer.port.as_ref(), target.port.as_ref(), name.port.as_ref())?
-        {
-            host.port = *port.value;
-        }
-        layers.refuse_jump()?;
-        if let Some(policy) = layers.get("host_key", |layer| layer.host_key.as_ref())? {
-            host.host_key = *policy.value;
-        }
-        if let Some(path) = layers.get("known_hosts", |layer| layer.known_hosts.as_ref())? {
-            host.known_hosts = vec![path.value.clone()];
-        }
-        if let Some(limit) = layers.get("connect_timeout", |layer| layer.connect_timeout.as_ref())? {
-            host.timeouts.connect = *limit.value;
-        }
-        if let Some(retries) = layers.get("retries", |layer| layer.retries.as_ref())? {
-            host.retries = *retries.value;
-        }
-        self.auth(&layers, &mut host)?;
+        let found = layers.user(likeness)?;
+        self.settle(&layers, "user", found, ssh.text(Keyword::User), &mut host.user, String::clone);
+        let found = layers.port(likeness)?;
+        self.settle(&layers, "port", found, ssh.port(), &mut host.port, ToString::to_string);
+        self.refuse_jump(&layers, ssh)?;
+        let found = layers.get("host_key", |layer| layer.host_key.as_ref())?;
+        self.settle(&layers, "host_key", found, ssh.host_key(), &mut host.host_key, |policy| {
+            policy_name(*policy).to_owned()
+        });
+        self.known_hosts(&layers, ssh, &mut host)?;
+        let found = layers.get("connect_timeout", |layer| layer.connect_timeout.as_ref())?;
+        let show = |time: &Duration| format!("{time:?}");
+        self.settle(&layers, "connect_timeout", found, ssh.connect_timeout(), &mut host.timeouts.connect, show);
+        let found = layers.get("retries", |layer| layer.retries.as_ref())?;
+        self.settle(&layers, "retries", found, None, &mut host.retries, ToString::to_string);
+        self.settle(&layers, "alive_interval", None, ssh.alive_interval(), &mut host.timeouts.alive_interval, show);
+        self.settle(
+            &layers,
+            "alive_count",
+            None,
+            ssh.alive_count(),
+            &mut host.timeouts.alive_count,
+            ToString::to_string,
+        );
+        self.auth(&layers, ssh, &mut host)?;
         host.vars = layers.vars()?;
         host.groups = layers.groups.iter().map(|(id, _)| inventory.group(*id).name.to_string()).collect();
+        if let Some(notes) = &mut self.notes {
+            notes.ignored = ssh.ignored();
+        }
         Ok(host)
     }
 
-    fn auth(&mut self, layers: &Layers<'_>, host: &mut Host) -> Result<()> {
-        let password = layers.get("password", |layer| layer.password.as_ref())?;
-        let identity = layers.get("identity", |layer| layer.identity.as_ref())?;
-        let is_limited = identity.as_ref().is_some_and(|identity| identity.value.is_empty());
-        let paths = match identity {
-            Some(identity) => {
-                for path in identity.value {
-                    self.keys.check(path, || layers.origin(&identity))?;
-                }
-                identity.value.clone()
+    fn note(&mut self, name: &'static str, value: &str, source: impl FnOnce() -> Source) {
+        if let Some(notes) = &mut self.notes {
+            notes.settings.push(Setting { name, value: value.to_owned(), source: source() });
+        }
+    }
+
+    /// Takes the inventory's word, else ssh_config's, else leaves the built-in value.
+    fn settle<T: Clone>(
+        &mut self,
+        layers: &Layers<'_>,
+        name: &'static str,
+        found: Option<Found<'_, T>>,
+        said: Option<Said<T>>,
+        value: &mut T,
+        show: impl Fn(&T) -> String,
+    ) {
+        let source = match (found, said) {
+            (Some(found), _) => {
+                value.clone_from(found.value);
+                layers.source(&found)
             }
-            None if password.is_some() => Vec::new(),
-            None => self.keys.default_paths(),
+            (None, Some((word, source))) => {
+                *value = word;
+                source
+            }
+            (None, None) => Source::BuiltIn,
         };
-        let agent = layers.get("agent", |layer| layer.agent.as_ref())?.map(|found| found.value);
-        let agent = agent.or(self.overrides.agent.as_ref()).filter(|path| *path != Path::new("none"));
-        host.auth.agent = match agent.cloned() {
-            None => AgentUse::Off,
-            Some(socket) if is_limited || password.is_some() => AgentUse::OnlyConfigured(socket),
-            Some(socket) => AgentUse::On(socket),
+        self.note(name, &show(value), || source);
+    }
+
+    fn known_hosts(&mut self, layers: &Layers<'_>, ssh: Openssh<'_>, host: &mut Host) -> Result<()> {
+        let source;
+        if let Some(found) = layers.get("known_hosts", |layer| layer.known_hosts.as_ref())? {
+            host.known_hosts = vec![found.value.clone()];
+            source = layers.source(&found);
+        } else if let Some((files, said)) = ssh.known_hosts() {
+            host.known_hosts = files;
+            source = said;
+        } else {
+            source = Source::BuiltIn;
+        }
+        if self.notes.is_some() {
+            let built_in = if host.known_hosts.is_empty() { default_files() } else { Vec::new() };
+            let shown: Vec<_> =
+                host.known_hosts.iter().chain(&built_in).map(|path| path.display().to_string()).collect();
+            self.note("known_hosts", &shown.join(" "), || source);
+        }
+        if let Some((alias, source)) = ssh.text(Keyword::HostKeyAlias) {
+            self.note("host_key_alias", &alias, || source);
+            host.host_key_alias = Some(alias);
+        }
+        Ok(())
+    }
+
+    fn refuse_jump(&mut self, layers: &Layers<'_>, ssh: Openssh<'_>) -> Result<()> {
+        let (refusal, value, source) = match layers.get("jump", |layer| layer.jump.as_ref())? {
+            Some(jump) if jump.value == "none" => {
+                self.note("jump", jump.value, || layers.source(&jump));
+                return Ok(());
+            }
+            Some(jump) => {
+                let origin = layers.origin(&jump);
+                let refusal = format!("jump is not supported by this version yet: {origin}");
+                (refusal, jump.value.clone(), layers.source(&jump))
+            }
+            None => match ssh.proxy() {
+                None => return Ok(()),
+                Some((keyword, value)) => {
+                    let (name, origin) = (layers.name, &value.origin);
+                    let refusal = format!("{keyword} is not supported by this version yet: host \"{name}\" ({origin})");
+                    (refusal, value.text.clone(), Source::SshConfig(origin.clone()))
+                }
+            },
         };
+        self.note("jump", &value, || source);
+        match &mut self.notes {
+            Some(notes) => notes.refusal = Some(refusal),
+            None => return Err(usage(refusal)),
+        }
+        Ok(())
+    }
+
+    fn auth(&mut self, layers: &Layers<'_>, ssh: Openssh<'_>, host: &mut Host) -> Result<()> {
+        let mut password = layers.get("password", |layer| layer.password.as_ref())?;
+        if let (Some(found), Some(source)) = (&password, ssh.off(Keyword::PasswordAuthentication)) {
+            self.keys.warn(format!(
+                "{} is not offered: PasswordAuthentication no, {source}",
+                layers.said("password", found)
+            ));
+            password = None;
+        }
+        let paths = self.identities(layers, ssh, password.is_some())?;
+        host.auth.agent = self.agent(layers, ssh, password.is_some())?;
         host.auth.identities = paths.into_iter().map(Identity::File).collect();
         host.auth.password = self.secret(layers, password, SecretUse::Password)?;
         if !host.auth.identities.is_empty() {
@@ -210,6 +374,67 @@ impl<'a> Resolver<'a> {
         Ok(())
     }
 
+    /// Decides which agent signs, and whether for other keys than the configured ones: not where a password is given, or
+    /// the keys are said to be all, because each refused key counts as a failed login.
+    fn agent(&mut self, layers: &Layers<'_>, ssh: Openssh<'_>, has_password: bool) -> Result<AgentUse> {
+        let (socket, source) = if let Some(found) = layers.get("agent", |layer| layer.agent.as_ref())? {
+            let socket = Some(found.value.clone()).filter(|path| *path != Path::new("none"));
+            (socket, layers.source(&found))
+        } else {
+            ssh.agent().unwrap_or_else(|| (self.overrides.agent.clone(), Source::BuiltIn))
+        };
+        let shown = socket.as_deref().map_or_else(|| "none".to_owned(), |path| path.display().to_string());
+        self.note("agent", &shown, || source);
+        let identity = layers.get("identity", |layer| layer.identity.as_ref())?;
+        let is_limited = has_password
+            || identity.is_some_and(|identity| identity.value.is_empty())
+            || ssh.on(Keyword::IdentitiesOnly).is_some();
+        Ok(match socket {
+            Some(_) if ssh.off(Keyword::PubkeyAuthentication).is_some() => AgentUse::Off,
+            Some(socket) if is_limited => AgentUse::OnlyConfigured(socket),
+            Some(socket) => AgentUse::On(socket),
+            None => AgentUse::Off,
+        })
+    }
+
+    fn identities(&mut self, layers: &Layers<'_>, ssh: Openssh<'_>, has_password: bool) -> Result<Vec<PathBuf>> {
+        let found = layers.get("identity", |layer| layer.identity.as_ref())?;
+        let (paths, source) = if let Some(source) = ssh.off(Keyword::PubkeyAuthentication) {
+            if let Some(found) = found.filter(|found| !found.value.is_empty()) {
+                self.keys.warn(format!(
+                    "{} is not offered: PubkeyAuthentication no, {source}",
+                    layers.said("identity", &found)
+                ));
+            }
+            (Vec::new(), source)
+        } else if let Some(found) = found {
+            for path in found.value {
+                self.keys.check(path, || layers.origin(&found))?;
+            }
+            (found.value.clone(), layers.source(&found))
+        } else if let Some((keys, source)) = ssh.identity() {
+            let mut paths = Vec::new();
+            for (path, source) in keys {
+                // As with ssh, a key that is not there is no reason to stop: files are shared among machines.
+                match self.keys.check(&path, || source.to_string()) {
+                    Ok(()) => paths.push(path),
+                    Err(error) => self.keys.warn(error.chain()),
+                }
+            }
+            (paths, source)
+        } else if has_password {
+            (Vec::new(), Source::BuiltIn)
+        } else {
+            (self.keys.default_paths(), Source::BuiltIn)
+        };
+        if self.notes.is_some() {
+            let shown: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+            let shown = if shown.is_empty() { "none".to_owned() } else { shown.join(" ") };
+            self.note("identity", &shown, || source);
+        }
+        Ok(paths)
+    }
+
     fn secret(
         &mut self,
         layers: &Layers<'_>,
@@ -217,6 +442,9 @@ impl<'a> Resolver<'a> {
         what: SecretUse,
     ) -> Result<Option<Secret>> {
         let Some(found) = found else { return Ok(None) };
+        if self.notes.is_some() {
+            self.note(name_of(what), &reference(found.value), || layers.source(&found));
+        }
         match self.secrets.fetch(found.value, what, layers.name) {
             Ok(secret) => Ok(Some(secret)),
             // A prompt that was interrupted is no fault of the inventory.
@@ -229,179 +457,19 @@ impl<'a> Resolver<'a> {
     }
 }
 
-/// A setting and where it was found.
-#[derive(Clone, Copy, Debug)]
-struct Found<'a, T> {
-    value: &'a T,
-    /// Where it stands in the inventory; none for a flag.
-    offset: Option<usize>,
-}
-
-/// Everything that has a say about one host, the nearest first.
-struct Layers<'a> {
-    inventory: &'a Inventory,
-    flags: &'a Settings,
-    host: Option<&'a Layer>,
-    /// The groups and their distances, the nearest first.
-    groups: Vec<(usize, usize)>,
-    name: &'a str,
-}
-
-impl<'a> Layers<'a> {
-    fn get<T: PartialEq + 'a>(
-        &self,
-        key: &'static str,
-        read: impl Fn(&'a Settings) -> Option<&'a T>,
-    ) -> Result<Option<Found<'a, T>>> {
-        self.find(key, read, None, None)
-    }
-
-    /// Finds a setting that may also be written beside the target, above everything, or in the host's name, just below its
-    /// own table.
-    fn find<'f, T: PartialEq + 'a>(
-        &self,
-        key: &'static str,
-        read: impl Fn(&'a Settings) -> Option<&'a T>,
-        target: Option<&'f T>,
-        name: Option<&'f T>,
-    ) -> Result<Option<Found<'f, T>>>
-    where
-        'a: 'f,
-    {
-        let found = |layer: &'a Layer| {
-            let short = (key == "identity").then(|| layer.offset("key")).flatten();
-            read(&layer.settings).map(|value| Found { value, offset: layer.offset(key).or(short) })
-        };
-        if let Some(value) = target.or_else(|| read(self.flags)) {
-            return Ok(Some(Found { value, offset: None }));
-        }
-        if let Some(own) = self.host.and_then(found) {
-            return Ok(Some(own));
-        }
-        if let Some(value) = name {
-            return Ok(Some(Found { value, offset: None }));
-        }
-        if let Some(id) = self.nearest_group(key, |layer| read(&layer.settings))? {
-            return Ok(found(&self.inventory.group(id).layer));
-        }
-        Ok(found(&self.inventory.defaults))
-    }
-
-    /// Returns the nearest group that has something.
-    ///
-    /// At equal distance a group wins over those that hold it; others have to agree.
-    fn nearest_group<T: PartialEq + 'a>(
-        &self,
-        key: &str,
-        read: impl Fn(&'a Layer) -> Option<&'a T>,
-    ) -> Result<Option<usize>> {
-        let inventory = self.inventory;
-        let value = |id: usize| read(&inventory.group(id).layer);
-        let mut setters = self.groups.iter().filter(|(id, _)| value(*id).is_some());
-        let Some((first, nearest)) = setters.next() else { return Ok(None) };
-        let mut candidates: Vec<usize> = vec![*first];
-        candidates.extend(setters.take_while(|(_, distance)| distance == nearest).map(|(id, _)| *id));
-        let lowest: Vec<usize> = candidates
-            .iter()
-            .copied()
-            .filter(|id| !candidates.iter().any(|other| inventory.is_ancestor(*id, *other)))
-            .collect();
-        let Some((first, others)) = lowest.split_first() else { unreachable!("groups form no cycle") };
-        match others.iter().find(|other| value(**other) != value(*first)) {
-            None => Ok(Some(*first)),
-            Some(other) => Err(self.conflict(key, *first, *other)),
-        }
-    }
-
-    fn conflict(&self, key: &str, first: usize, second: usize) -> Error {
-        let (first, second) = (self.inventory.group(first), self.inventory.group(second));
-        let place = self.inventory.place(second.offset);
-        usage(format!(
-            "{place}: groups \"{}\" and \"{}\" set \"{key}\" differently for host \"{}\": set it on the host",
-            first.name, second.name, self.name
-        ))
-    }
-
-    fn vars(&self) -> Result<BTreeMap<String, Var>> {
-        let mut vars = self.inventory.defaults.vars.clone();
-        let own = self.host.map(|host| &host.vars);
-        let names = self.groups.iter().flat_map(|(id, _)| self.inventory.group(*id).layer.vars.keys());
-        let names: BTreeSet<&String> = names.filter(|name| own.is_none_or(|own| !own.contains_key(*name))).collect();
-        for name in names {
-            let nearest = self.nearest_group(&format!("vars.{name}"), |layer| layer.vars.get(name))?;
-            if let Some(value) = nearest.and_then(|id| self.inventory.group(id).layer.vars.get(name)) {
-                vars.insert(name.clone(), value.clone());
-            }
-        }
-        vars.extend(own.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())));
-        Ok(vars)
-    }
-
-    fn refuse_jump(&self) -> Result<()> {
-        match self.get("jump", |layer| layer.jump.as_ref())? {
-            Some(jump) if jump.value != "none" => {
-                let origin = self.origin(&jump);
-                Err(usage(format!("jump is not supported by this version yet: {origin}")))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Says where a setting comes from: `host "web01" (hosts.toml:12)`.
-    fn origin<T>(&self, found: &Found<'_, T>) -> String {
-        match found.offset {
-            Some(offset) => format!("host \"{}\" ({})", self.name, self.inventory.place(offset)),
-            None => format!("host \"{}\"", self.name),
-        }
+fn name_of(secret: SecretUse) -> &'static str {
+    match secret {
+        SecretUse::Password => "password",
+        SecretUse::Passphrase => "passphrase",
+        SecretUse::Become => "become_password",
     }
 }
 
-/// The key files of a run, each looked at once.
-#[derive(Debug, Default)]
-struct KeyFiles {
-    home: Option<PathBuf>,
-    checked: HashSet<PathBuf>,
-    defaults: Option<Vec<PathBuf>>,
-    warnings: Vec<String>,
-}
-
-/// The keys that are offered when none is configured, in this order.
-const DEFAULT_KEYS: [&str; 3] = ["id_ed25519", "id_ecdsa", "id_rsa"];
-
-impl KeyFiles {
-    fn check(&mut self, path: &Path, origin: impl Fn() -> String) -> Result<()> {
-        if self.checked.contains(path) {
-            return Ok(());
-        }
-        let shown = path.display();
-        let meta = std::fs::metadata(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => usage(format!(
-                "key {shown} of {} does not exist: correct the path or run ssh-keygen -f {shown}",
-                origin()
-            )),
-            _ => usage(format!("cannot read key {shown} of {}", origin())).caused_by(error),
-        })?;
-        if meta.is_dir() {
-            return Err(usage(format!("key {shown} of {} is a directory: name the key file in it", origin())));
-        }
-        let mode = meta.permissions().mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            self.warnings.push(format!("key {shown} can be read by others (mode {mode:04o}): run chmod 600 {shown}"));
-        }
-        self.checked.insert(path.to_owned());
-        Ok(())
-    }
-
-    fn default_paths(&mut self) -> Vec<PathBuf> {
-        if let Some(paths) = &self.defaults {
-            return paths.clone();
-        }
-        let directory = self.home.as_ref().map(|home| home.join(".ssh"));
-        let paths = directory.iter().flat_map(|directory| DEFAULT_KEYS.map(|name| directory.join(name)));
-        let paths: Vec<PathBuf> = paths.filter(|path| path.is_file()).collect();
-        let existing = paths.into_iter().filter(|path| self.check(path, String::new).is_ok()).collect::<Vec<_>>();
-        self.defaults = Some(existing.clone());
-        existing
+fn policy_name(policy: HostKeyPolicy) -> &'static str {
+    match policy {
+        HostKeyPolicy::Strict => "strict",
+        HostKeyPolicy::AcceptNew => "accept-new",
+        HostKeyPolicy::Off => "off",
     }
 }
 

@@ -66,6 +66,13 @@ pub trait Names {
     ///
     /// Asked only for references that no group has. Each name is then taken as if it were written in the selection.
     fn names(&self, reference: &str) -> Option<Result<Vec<String>>>;
+
+    /// Tells whether there is a host of that name outside of the inventory, such as a literal `Host` of ssh_config.
+    ///
+    /// Asked only for names that no host of the inventory has. By default there is none.
+    fn is_host(&self, _name: &str) -> bool {
+        false
+    }
 }
 
 /// Knows no names.

@@ -261,6 +261,11 @@ impl<'a> Evaluator<'a> {
             choice.hosts.insert(*id);
             return Ok(true);
         }
+        if !context.is_ansible && self.names.is_host(word) {
+            let address = Address { name: word.into(), host: word.into(), login: Login::default() };
+            choice.addresses.insert(address);
+            return Ok(true);
+        }
         if let Some(id) = inventory.group_ids.get(word) {
             if context.is_ansible {
                 choice.hosts.union(&inventory.group_members(*id));
@@ -286,12 +291,15 @@ impl<'a> Evaluator<'a> {
             choice.unite(one)?;
             return Ok(true);
         }
+        let is_elsewhere = self.names.is_host(written.host);
         let is_address = written.is_ip() || login != Login::default() || inventory.source.is_none();
-        if is_address {
+        if is_address && !is_elsewhere {
             check_address(&written).map_err(bad)?;
+        }
+        if is_address || is_elsewhere {
             choice.addresses.insert(Address { name: word.into(), host: written.host.into(), login });
         }
-        Ok(is_address)
+        Ok(is_address || is_elsewhere)
     }
 
     /// Makes the error that names stand for nothing.

@@ -184,3 +184,32 @@ fn a_closed_stdout_is_141_and_silent() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), &*String::from_utf8_lossy(&output.stderr)), (Some(141), ""));
 }
+
+#[test]
+fn ssh_config_stands_below_the_inventory() {
+    let inventory = "[defaults]\nuser = \"ops\"\n[groups.web]\nhosts = [\"web1\"]\nport = 2201\n\
+                     [hosts.db1]\naddress = \"10.0.0.5\"\nidentity = []\n[hosts.inner]\n[hosts.direct]\njump = \"none\"\n";
+    let config = "Host web1\n  HostName %h.example\n  Port 9\n  User www\n  ForwardAgent yes\n  Ciphers aes256-ctr\n\
+                  Host db1\n  HostName other\n  StrictHostKeyChecking yes\n  ConnectTimeout 1m\n  UserKnownHostsFile /kh/%h\n\
+                  Host inner direct\n  ProxyJump gate\n\
+                  Host only\n  HostName 10.0.0.9\n  User me\n  IdentityFile none\n  HostKeyAlias Alias\n  ServerAliveInterval 30\n\
+                  Match exec true\n  User never\n\
+                  Host *\n  PubkeyAuthentication no\n  GlobalKnownHostsFile /global\n  UserKnownHostsFile /known\n";
+    Fleet::new()
+        .file("hosts.toml", inventory)
+        .file("config", config)
+        .file("bad", "Host a\n  Port x\n")
+        .run(&["hosts", "-F", "config", "--explain", "web1", "-p", "2222"])
+        .run(&["hosts", "-F", "config", "--explain", "db1,only"])
+        .run(&["hosts", "-F", "config", "--explain", "inner"])
+        .run(&["hosts", "-F", "config", "-w", "only,root@only:23,web1,direct", "-v"])
+        .run(&["ping", "-F", "config", "-w", "inner,web1", "--dry-run"])
+        .run(&["hosts", "-F", "none", "-w", "only", "-v"])
+        .run(&["hosts", "-F", "bad"])
+        .run(&["hosts", "-F", "missing"])
+        .run(&["hosts", "--explain", "web1", "-a"])
+        .env("FLEET_SSH_CONFIG", "config")
+        .env("FLEET_USER", "env")
+        .run(&["hosts", "--explain", "direct", "-p", "1"])
+        .golden("ssh_config");
+}

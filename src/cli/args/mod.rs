@@ -54,7 +54,8 @@ Examples:
 const HOSTS_EXAMPLES: &str = "\
 Examples:
   fleet hosts -w '@web!web03' --fold
-  fleet hosts -a -v";
+  fleet hosts -a -v
+  fleet hosts --explain web01";
 
 /// Runs commands and moves files on many hosts at once over SSH
 #[derive(Debug, Parser)]
@@ -190,6 +191,12 @@ pub(crate) struct Ping {
 pub(crate) struct Hosts {
     #[command(flatten)]
     pub(crate) select: Select,
+    #[command(flatten)]
+    pub(crate) connect: Connect,
+    /// Show every setting of a host, and where it comes from
+    #[arg(long, value_name = "HOST", help_heading = "Output",
+        conflicts_with_all = ["hosts", "group", "all", "fold", "count", "groups", "format", "verbose"])]
+    pub(crate) explain: Option<String>,
     /// Print one folded expression: web[01-20]
     #[arg(long, help_heading = "Output", conflicts_with_all = ["count", "groups", "format", "verbose"])]
     pub(crate) fold: bool,

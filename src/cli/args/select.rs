@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 /// Which hosts.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Select")]
 pub(crate) struct Select {
     /// Inventory [default: ./hosts.toml, ~/.config/fleet/hosts.toml]

@@ -3,7 +3,8 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use fleet::inventory::Target;
+use fleet::inventory::{Explanation, Setting, Source, Target};
+use fleet::ssh_config::Ignored;
 use fleet::{Host, Stream, Var, hostset};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -12,10 +13,18 @@ use crate::cli::args::{Format, Hosts};
 use crate::cli::exit::{self, Refusal};
 use crate::cli::plan::{Selection, login};
 use crate::cli::screen::{Screen, json_line};
+use crate::cli::usage;
 
 /// Lists the selected hosts.
 pub(crate) fn run(args: &Hosts, screen: &Screen) -> Result<ExitCode, Refusal> {
-    let selection = Selection::make(&args.select)?;
+    if let Some(name) = &args.explain {
+        let mut select = args.select.clone();
+        select.hosts.push(name.clone());
+        let text = explanations(&Selection::make(&select, &args.connect)?.explain(&args.connect)?);
+        let _ = screen.writer(Stream::Stdout).write_all(text.as_bytes());
+        return Ok(exit::of_listing(screen.is_closed()));
+    }
+    let selection = Selection::make(&args.select, &args.connect)?;
     let text = if args.fold {
         format!("{}\n", hostset::fold(names(&selection.targets)))
     } else if args.count {
@@ -23,15 +32,51 @@ pub(crate) fn run(args: &Hosts, screen: &Screen) -> Result<ExitCode, Refusal> {
     } else if args.groups {
         groups(&selection)
     } else if args.format == Format::Json {
-        selection.resolve_for_show(None)?.iter().map(|host| object(host)).collect()
+        selection.resolve_for_show(&args.connect)?.iter().map(|host| object(host)).collect()
     } else if args.verbose {
-        table(&selection.resolve_for_show(None)?)
+        table(&selection.resolve_for_show(&args.connect)?)
     } else {
         names(&selection.targets).map(|name| format!("{name}\n")).collect()
     };
     // Whether somebody reads it is told by the code.
     let _ = screen.writer(Stream::Stdout).write_all(text.as_bytes());
     Ok(exit::of_listing(screen.is_closed()))
+}
+
+/// Writes each host's settings and where they come from.
+fn explanations(hosts: &[Explanation]) -> String {
+    let mut text = String::new();
+    for Explanation { host, settings, ignored, refusal, warnings, .. } in hosts {
+        text.push_str(&format!("{}\n", host.name));
+        let widest_name = settings.iter().map(|setting| setting.name.len()).max().unwrap_or(0);
+        let widest_value = settings.iter().map(|setting| setting.value.chars().count()).max().unwrap_or(0).min(40);
+        for setting in settings {
+            let Setting { name, value, .. } = setting;
+            text.push_str(&format!("  {name:widest_name$}  {value:widest_value$}  {}\n", said_by(setting)));
+        }
+        for Ignored { keyword, origin, .. } in ignored {
+            text.push_str(&format!("  not heeded: {keyword} ({origin})\n"));
+        }
+        for line in warnings.iter().chain(refusal) {
+            text.push_str(&format!("  {line}\n"));
+        }
+    }
+    text
+}
+
+/// Names the origin of a setting; a flag's variable stands below the flag.
+fn said_by(setting: &Setting) -> String {
+    let id = match (setting.name, &*setting.value) {
+        ("password", "ask") => "ask_pass",
+        ("password", _) => "password_from",
+        (name, _) => name,
+    };
+    match &setting.source {
+        Source::Flag if !usage::is_flag(std::env::args_os(), id) => {
+            format!("environment (FLEET_{})", id.to_uppercase())
+        }
+        source => source.to_string(),
+    }
 }
 
 fn names(targets: &[Target]) -> impl Iterator<Item = &str> {
