@@ -83,6 +83,8 @@ pub enum ErrorKind {
     HostKey,
     /// The server refused every way to log in.
     Login,
+    /// The secret was refused on other hosts and accepted on none: it was not tried here.
+    Breaker,
     /// The server refused a channel, a command or a subsystem.
     Refused,
     /// The server refused a file operation (SFTP status).

@@ -12,8 +12,19 @@ use zeroize::Zeroizing;
 ///
 /// It has no `Display` and no `Serialize`, and its `Debug` is `Secret(…)`. Two secrets are compared by value, so that a
 /// run can tell which hosts share one.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Arc<Zeroizing<String>>);
+#[derive(Clone)]
+pub struct Secret {
+    value: Arc<Zeroizing<String>>,
+    is_typed: bool,
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl Eq for Secret {}
 
 impl std::hash::Hash for Secret {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
@@ -24,12 +35,22 @@ impl std::hash::Hash for Secret {
 impl Secret {
     /// Takes a secret over.
     pub fn new(value: impl Into<String>) -> Self {
-        Self(Arc::new(Zeroizing::new(value.into())))
+        Self { value: Arc::new(Zeroizing::new(value.into())), is_typed: false }
+    }
+
+    /// Takes over a secret that somebody has just typed: nobody checked it, so one refusal is enough to doubt it.
+    pub fn typed(value: impl Into<String>) -> Self {
+        Self { is_typed: true, ..Self::new(value) }
+    }
+
+    /// Tells whether it was typed for this run.
+    pub fn is_typed(&self) -> bool {
+        self.is_typed
     }
 
     /// Returns the value, for the call that needs it and nothing else.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.value
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) fn passphrase(key: &Path) -> Result<Option<Secret>, Error> {
 
 fn ask(question: &str) -> Result<Secret, Error> {
     let typed = signal::without_interrupt(|| rpassword::prompt_password(format!("fleet: {question}: ")));
-    typed.map(Secret::new).map_err(|error| match error.kind() {
+    typed.map(Secret::typed).map_err(|error| match error.kind() {
         io::ErrorKind::Interrupted => interrupted(),
         _ => Error::new(ErrorKind::Usage, format!("cannot read the {question} from the terminal")).caused_by(error),
     })

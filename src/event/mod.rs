@@ -295,6 +295,7 @@ impl Class {
             ErrorKind::Panic | ErrorKind::Internal | ErrorKind::LocalLimit | ErrorKind::LocalFile => Self::Error,
             ErrorKind::Cancelled if error.phase() == Some(Phase::Queued) => Self::NotStarted,
             ErrorKind::Cancelled => Self::Cancelled,
+            ErrorKind::Breaker => Self::NotStarted,
             ErrorKind::Deadline if error.phase() == Some(Phase::Queued) => Self::NotStarted,
             ErrorKind::Deadline => Self::TimedOut,
             ErrorKind::Usage if !before_session => Self::Error,
@@ -553,6 +554,7 @@ mod tests {
         assert_eq!(of(ErrorKind::Deadline, Phase::Connect), Class::TimedOut);
         assert_eq!(of(ErrorKind::Deadline, Phase::Queued), Class::NotStarted);
         assert_eq!(of(ErrorKind::Cancelled, Phase::Queued), Class::NotStarted);
+        assert_eq!(of(ErrorKind::Breaker, Phase::Queued), Class::NotStarted);
         assert_eq!(of(ErrorKind::Cancelled, Phase::Connect), Class::Cancelled);
     }
 }

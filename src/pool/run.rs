@@ -11,7 +11,7 @@ use super::shared::{Message, Shared, work};
 use super::thread_name;
 use super::worker::Core;
 use crate::budget::Stop;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::event::{Event, EventKind, Facts, HostResult, Outcome, StopReason, Summary};
 use crate::host::Host;
 use crate::op::{Job, Operation};
@@ -30,7 +30,7 @@ pub(super) fn run<T: Outcome + Send + 'static>(
     outputs: &mut Outputs<'_>,
     on_result: &mut dyn FnMut(HostResult<T>),
 ) -> Summary {
-    let mut tell = Teller { shared, outputs, summary: Summary::default(), events: Vec::new() };
+    let mut tell = Teller { shared, outputs, summary: Summary::default(), events: Vec::new(), is_broken: false };
     tell.start();
     std::thread::scope(|scope| {
         let _abort = AbortOnUnwind(&shared.control);
@@ -92,6 +92,8 @@ struct Teller<'a, 'op, 'o, T> {
     outputs: &'a mut Outputs<'o>,
     summary: Summary,
     events: Vec<Event>,
+    /// Whether hosts were left out because their secret was refused elsewhere.
+    is_broken: bool,
 }
 
 impl<T: Outcome + Send + 'static> Teller<'_, '_, '_, T> {
@@ -108,6 +110,8 @@ impl<T: Outcome + Send + 'static> Teller<'_, '_, '_, T> {
                 Message::Event(event) => self.events.push(event),
                 Message::Done(result) => {
                     self.summary.count(result.class());
+                    let is_broken = result.error().is_some_and(|error| error.kind() == ErrorKind::Breaker);
+                    self.is_broken |= is_broken;
                     self.tell(EventKind::Finished(Arc::clone(&result.report)));
                     results.push(result);
                 }
@@ -120,7 +124,8 @@ impl<T: Outcome + Send + 'static> Teller<'_, '_, '_, T> {
 
     fn finish(mut self) -> Summary {
         self.summary.duration = self.shared.submitted.elapsed();
-        self.summary.stopped_by = self.shared.control.stopped().map(|(_, reason)| reason);
+        let stopped = self.shared.control.stopped().map(|(_, reason)| reason);
+        self.summary.stopped_by = stopped.or(self.is_broken.then_some(StopReason::Breaker));
         self.tell(EventKind::RunFinished(self.summary.clone()));
         self.deliver();
         self.summary

@@ -256,7 +256,10 @@ fn stopping(out: &mut String, stop: Stop, reason: StopReason, running: &[Arc<Hos
 /// Returns the cause to group by: the reason without what differs from host to host.
 fn cause(report: &HostReport) -> String {
     let class = report.class();
-    let reason = report.reason().filter(|reason| class != Class::NotStarted && *reason != words(class));
+    // Why a stopped run did not start a host has been said; why a secret was not tried has not.
+    let is_by_breaker = report.error.as_ref().is_some_and(|error| error.kind() == ErrorKind::Breaker);
+    let is_told = class != Class::NotStarted || is_by_breaker;
+    let reason = report.reason().filter(|reason| is_told && *reason != words(class));
     let cause = without_host(&reason.unwrap_or_default(), &report.host);
     match (&report.error, cause.split_once(": ")) {
         // What follows are fingerprints.

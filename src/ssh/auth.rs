@@ -7,6 +7,7 @@ use libssh2_sys as ffi;
 
 use super::agent::{Agent, AgentKey, Agents, Trouble};
 use super::answers::Answers;
+use super::breaker::Breakers;
 use super::error::Fault;
 use super::keys::KeyStore;
 use super::offers::{Offer, Signer, offers};
@@ -25,6 +26,7 @@ const KEYBOARD: &str = "keyboard-interactive";
 pub(super) struct Keyring {
     pub(super) keys: KeyStore,
     pub(super) agents: Agents,
+    breakers: Breakers,
 }
 
 /// An agent and the keys that it has.
@@ -132,9 +134,24 @@ impl<'a> Login<'a> {
             }
         }
         match &self.host.auth.password {
-            Some(password) if !self.is_password_refused => self.with_password(password, offered),
+            Some(password) if !self.is_password_refused => self.with_leave(password, offered),
             _ => Ok(Verdict::Refused),
         }
+    }
+
+    /// Tries the password, if it may be tried: one that is wrong must not be tried on every host.
+    fn with_leave(&mut self, password: &'a Secret, offered: Option<&[String]>) -> Result<Verdict> {
+        let leave = self.keyring.breakers.enter(&self.host.user, password, self.budget)?;
+        let tried = self.with_password(password, offered);
+        match &tried {
+            Ok(Verdict::In | Verdict::Step(_)) => leave.accepted(),
+            Ok(Verdict::Refused) if self.is_password_refused => leave.refused(),
+            // A server that hangs up over it ("Too many authentication failures") has refused it as well.
+            Err(error) if error.to_string().contains("authentication") => leave.refused(),
+            // It takes no passwords, or failed otherwise: that says nothing about this one.
+            Ok(Verdict::Refused) | Err(_) => {}
+        }
+        tried
     }
 
     fn with_keys(&mut self) -> Result<Verdict> {

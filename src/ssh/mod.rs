@@ -7,6 +7,7 @@
 mod agent;
 mod answers;
 mod auth;
+mod breaker;
 mod dial;
 mod error;
 mod files;

@@ -145,3 +145,41 @@ fn a_second_question_is_refused_by_its_name() {
     let asked = "login refused for ops: the server asks \"Verification code:\", which nothing answers";
     assert!(error.to_string().starts_with(asked), "{error}");
 }
+
+/// Runs `true` with one password on so many hosts that take another one, and returns the results.
+fn try_everywhere(ground: &Ground, password: &Secret) -> Vec<fleet::HostResult<fleet::ExecOutput>> {
+    let reach = |host| {
+        let mut reached = ground.bare(host);
+        reached.auth.password = Some(password.clone());
+        std::sync::Arc::new(reached)
+    };
+    let hosts: Vec<_> = ground.sim.hosts().iter().map(reach).collect();
+    crate::ground::pool().fanout(crate::ground::fanout(256)).build().map(&hosts, fleet::Exec::new("true"))
+}
+
+#[test]
+fn a_wrong_password_is_tried_no_more_often_than_allowed_on_a_thousand_hosts() {
+    for (password, allowance) in [(Secret::from("wrong"), 3), (Secret::typed("wrong"), 1)] {
+        let ground = Ground::start(Ground::healthy(1000));
+        let results = try_everywhere(&ground, &password);
+        let of = |class| results.iter().filter(|result| result.class() == class).count();
+        assert_eq!((of(Class::Unreachable), of(Class::NotStarted)), (allowance, 1000 - allowance));
+        let stats = ground.sim.stats();
+        assert_eq!(stats.password.refused + stats.keyboard_interactive.refused, allowance as u64, "{stats:?}");
+        let left_out = results.iter().find(|result| result.class() == Class::NotStarted).unwrap();
+        let text = left_out.error().unwrap().to_string();
+        assert!(text.starts_with("not tried: the password of ops was refused"), "{text}");
+    }
+}
+
+#[test]
+fn one_acceptance_lets_a_thousand_hosts_in_whatever_else_fails() {
+    let mut plans = Ground::healthy(1000);
+    for (at, fault) in [(0, fleet_sim::Fault::CutBeforeLogin { times: 100 }), (1, fleet_sim::Fault::GarbageBanner)] {
+        plans[at] = plans[at].clone().fault(fault);
+    }
+    let ground = Ground::start(plans);
+    let results = try_everywhere(&ground, &Secret::typed(PASSWORD));
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 998);
+    assert_eq!(ground.sim.stats().password.refused, 0);
+}
