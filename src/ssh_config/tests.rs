@@ -241,7 +241,6 @@ mod sshd {
         "Port 0\n",
         "Port 65536\n",
         "Port x\n",
-        "Port ssh\n",
         "Port 22 23\n",
         "Port\n",
         "Port \"\"\n",
