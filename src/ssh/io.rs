@@ -78,6 +78,7 @@ pub(super) struct Io {
     turn_left: usize,
     ended: Option<Ending>,
     disconnect: Option<String>,
+    received: u64,
     last_received: Instant,
     is_closed: bool,
 }
@@ -103,6 +104,7 @@ impl Io {
             turn_left: TURN_BYTES,
             ended: None,
             disconnect: None,
+            received: 0,
             last_received: Instant::now(),
             is_closed: false,
         }
@@ -140,6 +142,11 @@ impl Io {
     /// Tells whether the server's `SSH-` line has come.
     pub(super) fn is_banner_over(&self) -> bool {
         self.preamble.is_over
+    }
+
+    /// Returns how many bytes libssh2 has taken.
+    pub(super) fn received(&self) -> u64 {
+        self.received
     }
 
     pub(super) fn last_received(&self) -> Instant {
@@ -243,6 +250,7 @@ impl Io {
             }
         }
         self.turn_left -= count;
+        self.received += count as u64;
         Some(count)
     }
 

@@ -18,6 +18,10 @@ const BLIND_WAIT: Duration = Duration::from_millis(100);
 /// How long any wait may last: libssh2 sometimes says "again" without a direction (LIBSSH2.md section 2).
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
+/// How many bytes a server may send before the login, which takes some 10 KiB. libssh2 keeps what it was not waiting for, so
+/// a flood would fill the memory of this machine.
+const BEFORE_LOGIN: u64 = 4 * 1024 * 1024;
+
 /// The shortest interval between two keepalives: libssh2 sends none sooner (`keepalive.c`).
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -113,6 +117,10 @@ impl Driver {
     /// When the budget is used up or the connection ended.
     pub(super) fn wait(&mut self, budget: &Budget) -> Result<()> {
         budget.check(self.phase)?;
+        if self.phase.is_before_session() && self.link.io(|io| io.received()) > BEFORE_LOGIN {
+            let what = "the server sent 4 MiB before the login";
+            return Err(Error::new(ErrorKind::Protocol, what).in_phase(self.phase));
+        }
         if self.link.io(|io| io.is_turn_over()) {
             return Ok(());
         }
@@ -122,7 +130,8 @@ impl Driver {
         self.link.io(Io::flush);
         let timeout = self.timeout(budget)?;
         let mut flags = PollFlags::POLLIN;
-        if self.link.wants_to_write() {
+        // libssh2 itself never waits to write: `Io` takes everything.
+        if self.link.io(|io| io.unsent()) > 0 {
             flags |= PollFlags::POLLOUT;
         }
         self.link.io(|io| poll_for(io.as_fd(), flags, budget, timeout))?;

@@ -210,12 +210,6 @@ impl Link {
         }
     }
 
-    /// Tells whether libssh2 has something to write that it could not.
-    pub(super) fn wants_to_write(&self) -> bool {
-        use ssh2::BlockDirections::{Both, Outbound};
-        matches!(self.session.block_directions(), Outbound | Both) || self.io(|io| io.unsent() > 0)
-    }
-
     /// Asks the server for a sign of life (a global request `keepalive@openssh.com` that wants a reply).
     pub(super) fn send_keepalive(&mut self) {
         let _lent = self.lend();

@@ -1,5 +1,6 @@
 //! Hosts that misbehave: the right status and phase, in time, and nobody else is held up.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -112,6 +113,26 @@ fn each_fault_among_200_hosts_has_its_status_and_phase_and_holds_nobody_up() {
     assert_eq!(facts(13).signal.as_deref(), Some("SEGV"));
     assert_eq!((facts(14).stdout_bytes, facts(14).stderr_bytes), (0, 5 * 1024 * 1024));
     assert_eq!((facts(15).stdout_bytes, facts(15).stderr_bytes), (5 * 1024 * 1024, 5 * 1024 * 1024));
+}
+
+#[test]
+fn a_flood_before_the_login_is_cut_short() {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let mut host = Host::new("flood", "127.0.0.1");
+    host.port = listener.local_addr().unwrap().port();
+    host.retries = 0;
+    let flood = std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        client.write_all(b"SSH-2.0-flood\r\n").unwrap();
+        // SSH_MSG_IGNORE, as it stands before the key exchange (RFC 4253 section 6), for as long as it is read.
+        let packets = [0, 0, 0, 12, 6, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0].repeat(4096);
+        while client.write_all(&packets).is_ok() {}
+    });
+    let result = exec(host, "true");
+    let error = result.error().unwrap();
+    assert_eq!((error.kind(), error.phase()), (ErrorKind::Protocol, Some(Phase::KeyExchange)), "{error:?}");
+    assert_eq!(error.to_string(), "the server sent 4 MiB before the login");
+    flood.join().unwrap();
 }
 
 #[test]
