@@ -4,7 +4,7 @@
 //! cargo bench --bench scale -- [--hosts 1000] [--fanout 64,1000] [--rounds 3]
 //! ```
 //!
-//! Both are whole processes against the same simulator (another process): wall and CPU time and peak memory are the kernel's
+//! A third row has fleet reach the same hosts through one OpenSSH bastion. All are whole processes against the same simulator (another process): wall and CPU time and peak memory are the kernel's
 //! (`wait4`). The machines are shared and noisy: quote ratios of one run, never seconds of two.
 #![expect(clippy::print_stdout, reason = "a report")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a failed measurement ends")]
@@ -15,6 +15,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+#[path = "../tests/common/sshd.rs"]
+#[expect(dead_code, reason = "the measurement uses a part of the fixture")]
+mod sshd;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
@@ -31,20 +35,34 @@ fn main() {
         .collect();
     let dir = tempfile::tempdir().unwrap();
     let (mut sim, inventory) = start_simulator(dir.path(), hosts);
+    let public = std::fs::read_to_string(dir.path().join("id_ed25519.pub")).unwrap();
+    let bastion = sshd::Sshd::builder().authorized_keys(&public).config("MaxStartups 10:30:100").start();
+    let jump = format!("{}@127.0.0.1:{}", bastion.user(), bastion.port());
     println!("{hosts} simulated hosts, `true`, ed25519 key, {rounds} rounds, median");
     println!("{:<24} {:>8} {:>8} {:>10} {:>10}", "", "wall s", "cpu s", "cpu ms/host", "peak MB");
     for fanout in fanouts {
         let mut bare = Vec::new();
         let mut fleet = Vec::new();
+        let mut behind = Vec::new();
         for _ in 0..rounds {
             bare.push(measure(bare_command(dir.path(), &inventory, fanout)));
             fleet.push(measure(fleet_command(dir.path(), &inventory, fanout)));
+            let mut command = fleet_command(dir.path(), &inventory, fanout);
+            command.env("FLEET_JUMP", &jump);
+            behind.push(measure(command));
         }
-        let (bare, fleet) = (median(bare), median(fleet));
+        let (bare, fleet, behind) = (median(bare), median(fleet), median(behind));
         show(&format!("bare ssh2, fanout {fanout}"), &bare, hosts);
         show(&format!("fleet, fanout {fanout}"), &fleet, hosts);
+        show(&format!("by a bastion, fanout {fanout}"), &behind, hosts);
         let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
         println!("{:<24} {:>8.2} {:>8.2}", "fleet / bare", ratio(fleet.wall, bare.wall), ratio(fleet.cpu, bare.cpu));
+        println!(
+            "{:<24} {:>8.2} {:>8.2}",
+            "bastion / direct",
+            ratio(behind.wall, fleet.wall),
+            ratio(behind.cpu, fleet.cpu)
+        );
     }
     drop(sim.stdin.take());
     let _ = sim.wait();

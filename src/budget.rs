@@ -346,6 +346,12 @@ impl Budget {
         }
     }
 
+    /// Returns the same budget ended by another token, such as a child of its own.
+    #[must_use]
+    pub fn with_token(&self, cancel: CancelToken) -> Self {
+        Self { cancel, ..self.clone() }
+    }
+
     /// Returns the token that ends every wait under this budget.
     pub fn cancel_token(&self) -> &CancelToken {
         &self.cancel

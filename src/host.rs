@@ -115,7 +115,7 @@ impl HostKeyPolicy {
 pub enum Identity {
     /// A key file in OpenSSH, PKCS#1 or PKCS#8 form, encrypted or not; read and decrypted once per run. Where an agent
     /// has the key, it is not read; its public half (`PATH.pub`) will do as well then. A user certificate beside it
-    /// (`PATH-cert.pub`) is offered before the key, unless it has expired.
+    /// (`PATH-cert.pub`) is offered before the key, unless it has expired or others are [named](Auth::certificates).
     File(PathBuf),
     /// The text of such a file.
     Memory(Secret),
@@ -155,20 +155,130 @@ impl AgentUse {
     }
 }
 
+/// A way to log in (RFC 4252, RFC 4256).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum LoginMethod {
+    /// `publickey`: keys, certificates and the agent.
+    PublicKey,
+    /// `password`
+    Password,
+    /// `keyboard-interactive`: the password as the answer to the server's question.
+    KeyboardInteractive,
+}
+
+impl LoginMethod {
+    /// Every method, in the order in which they are tried unless something else is said.
+    pub const ALL: [Self; 3] = [Self::PublicKey, Self::Password, Self::KeyboardInteractive];
+
+    /// Returns the name that RFC 4252 and RFC 4256 give it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PublicKey => "publickey",
+            Self::Password => "password",
+            Self::KeyboardInteractive => "keyboard-interactive",
+        }
+    }
+
+    /// Finds a method by that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.as_str() == name)
+    }
+}
+
 /// How to log in: identities that an agent has, the agent's other keys, the other identities, then the password.
 ///
 /// Where the server wants several methods one after the other, each is used in its turn.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Auth {
     /// Private keys, in the order they are offered.
     pub identities: Vec<Identity>,
+    /// User certificates, each offered before the key that it is for, whether an identity or the agent has that
+    /// (OpenSSH's `CertificateFile`). Empty, the default, means those beside the identities.
+    pub certificates: Vec<PathBuf>,
     /// Whether an SSH agent signs. Default: none is asked.
     pub agent: AgentUse,
     /// The password, also for servers that only offer keyboard-interactive.
     pub password: Option<Secret>,
     /// The passphrase of encrypted identities.
     pub passphrase: Option<Secret>,
+    /// What is tried, in this order (OpenSSH's `PreferredAuthentications`); nothing else is. Default: [`LoginMethod::ALL`].
+    pub methods: Vec<LoginMethod>,
+    /// The one public key to log in with, as SSH sends it (RFC 4253 section 6.6): of the identities and the agent's keys no
+    /// other is offered, and no certificate. Default: any.
+    pub only_key: Option<Vec<u8>>,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            identities: Vec::new(),
+            certificates: Vec::new(),
+            agent: AgentUse::default(),
+            password: None,
+            passphrase: None,
+            methods: LoginMethod::ALL.to_vec(),
+            only_key: None,
+        }
+    }
+}
+
+/// Which algorithms are offered, best first. An empty list, the default of each, offers all there are.
+///
+/// Names that there are not are passed over; a list of nothing else ends the login.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Algorithms {
+    /// Key exchange methods (OpenSSH's `KexAlgorithms`).
+    pub key_exchange: Vec<String>,
+    /// Algorithms of the server's key (`HostKeyAlgorithms`). Those of keys that known_hosts has of the host go first.
+    pub host_key: Vec<String>,
+    /// Ciphers, for both directions (`Ciphers`).
+    pub ciphers: Vec<String>,
+    /// Message authentication codes, for both directions (`MACs`). libssh2 agrees on one even for chacha20-poly1305 and
+    /// AES-GCM, which use none; where `ciphers` has only these, the list does not count.
+    pub macs: Vec<String>,
+    /// Signatures to log in with (`PubkeyAcceptedAlgorithms`): other keys and certificates are not offered.
+    pub signatures: Vec<String>,
+}
+
+/// Which addresses of a host are tried (OpenSSH's `AddressFamily`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AddressFamily {
+    /// All of them, in the order of RFC 6724. The default.
+    #[default]
+    Any,
+    /// IPv4 alone.
+    Inet,
+    /// IPv6 alone.
+    Inet6,
+}
+
+impl AddressFamily {
+    /// Reads a family as ssh_config(5) spells it: `any`, `inet` or `inet6`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "any" => Some(Self::Any),
+            "inet" => Some(Self::Inet),
+            "inet6" => Some(Self::Inet6),
+            _ => None,
+        }
+    }
+}
+
+/// How a host's SSH port is reached.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum Route {
+    /// By a TCP connection of our own. The default.
+    #[default]
+    Direct,
+    /// Through a bastion, which resolves the address and connects to it (OpenSSH's `ProxyJump`). All hosts behind equal
+    /// bastions share a connection. A bastion may be behind another.
+    Jump(Arc<Host>),
+    /// Through the standard input and output of a local command (OpenSSH's `ProxyCommand`), which `$SHELL -c` runs.
+    Command(String),
 }
 
 /// The waits on the way to one host.
@@ -323,6 +433,8 @@ pub struct Host {
     pub port: u16,
     /// The login name. Default: the local user's.
     pub user: String,
+    /// How the port is reached. Default: directly.
+    pub route: Route,
     /// How to log in.
     pub auth: Auth,
     /// The password for `--become`, where that was asked for.
@@ -335,10 +447,22 @@ pub struct Host {
     pub known_hosts: Vec<PathBuf>,
     /// The name to look the key up by, instead of the address (`HostKeyAlias`).
     pub host_key_alias: Option<String>,
+    /// What is offered to the server in the key exchange and to log in.
+    pub algorithms: Algorithms,
+    /// Which of its addresses are tried.
+    pub address_family: AddressFamily,
+    /// The address of this machine to connect from, or a name of it (OpenSSH's `BindAddress`). Default: the system's choice.
+    pub bind_address: Option<String>,
     /// The waits on the way to the host.
     pub timeouts: Timeouts,
     /// How often a drop before the login is tried again. Default 2.
     pub retries: u32,
+    /// How often all addresses are tried, a second apart, before a host counts as not to be connected to (OpenSSH's
+    /// `ConnectionAttempts`); the connect timeout bounds all of it. Default 1.
+    pub connection_attempts: u32,
+    /// What is asked to be set in the environment of commands (OpenSSH's `SetEnv`, RFC 4254 section 6.4), at the cost of
+    /// a round trip each; servers refuse what their `AcceptEnv` does not name.
+    pub env: Vec<(String, String)>,
     /// The host's variables, its groups' and the defaults' merged in.
     pub vars: BTreeMap<String, Var>,
     /// Every group that holds the host, directly or through children, nearest first.
@@ -353,16 +477,35 @@ impl Host {
             address: address.into(),
             port: 22,
             user: local_user(),
+            route: Route::default(),
             auth: Auth::default(),
             become_password: None,
             host_key: HostKeyPolicy::default(),
             known_hosts: Vec::new(),
             host_key_alias: None,
+            algorithms: Algorithms::default(),
+            address_family: AddressFamily::default(),
+            bind_address: None,
             timeouts: Timeouts::default(),
             retries: 2,
+            connection_attempts: 1,
+            env: Vec::new(),
             vars: BTreeMap::new(),
             groups: Vec::new(),
         }
+    }
+
+    /// Returns the bastion that the host is behind, if it is behind one.
+    pub fn bastion(&self) -> Option<&Arc<Host>> {
+        match &self.route {
+            Route::Jump(bastion) => Some(bastion),
+            Route::Direct | Route::Command(_) => None,
+        }
+    }
+
+    /// Returns the bastions on the way to the host, the nearest to it first.
+    pub fn bastions(&self) -> impl Iterator<Item = &Arc<Host>> {
+        std::iter::successors(self.bastion(), |bastion| bastion.bastion())
     }
 
     /// Returns the name the host's key is filed under, as OpenSSH writes it: lower case, `[address]:port` off port 22.

@@ -232,6 +232,26 @@
 //! # Ok::<(), fleet::Error>(())
 //! ```
 //!
+//! # Hosts behind a bastion
+//!
+//! All hosts behind equal bastions share one login on them; the bastion resolves the address. A bastion may be behind another.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use fleet::{Exec, Host, Pool, Route, SshTransport};
+//!
+//! let gate = Arc::new(Host::new("gate", "gate.example.com"));
+//! let hosts: Vec<_> = ["db1", "db2"]
+//!     .map(|name| {
+//!         let mut host = Host::new(name, name);
+//!         host.route = Route::Jump(Arc::clone(&gate));
+//!         Arc::new(host)
+//!     })
+//!     .into();
+//! let results = Pool::builder(SshTransport::new()).build().map(&hosts, Exec::new("uptime"));
+//! # drop(results);
+//! ```
+//!
 //! # Limit and stop a run
 //!
 //! [`RunControl`] stops a run from anywhere: a signal handler, another thread, a sink. [`Stop::Drain`] starts no more hosts,
@@ -301,6 +321,8 @@
 //! |---|---|
 //! | `SSHClient().connect(…)` | [`Host`] says where and who; the [`Pool`] connects |
 //! | `exec_command`, `recv_exit_status` | [`Exec`]; [`Ended::status`](transport::Ended) (not `-1` but [`ExitStatus::NotSent`]) |
+//! | `exec_command(environment=…, get_pty=True)`, `stdin.write` | [`op::Context`], [`Exec::pty`], [`Exec::stdin`] with an [`Input`] for all hosts; [`quote`](quote()) for `shlex.quote` |
+//! | `sock=transport.open_channel("direct-tcpip", …)`, `ProxyCommand` | [`Route::Jump`], [`Route::Command`] |
 //! | `AutoAddPolicy`, `RejectPolicy`, `WarningPolicy` | [`HostKeyPolicy`]: `AcceptNew` (a changed key is refused), `Strict`, `Off` |
 //! | `RSAKey.from_private_key_file` | [`Identity::File`], [`Identity::Memory`] |
 //! | `SFTPClient.put`, `get` | [`op::Put`], [`op::Get`]: directories too, never half a file; callbacks are [`EventKind::Transfer`] |
@@ -327,6 +349,8 @@ pub mod known_hosts;
 mod limit;
 pub mod op;
 pub mod pool;
+mod public_key;
+mod quote;
 pub mod sink;
 pub mod spool;
 pub mod ssh;
@@ -337,11 +361,17 @@ pub use budget::{Budget, CancelToken, Stop};
 pub use duration::parse_duration;
 pub use error::{Error, ErrorKind, Phase, Result};
 pub use event::{Class, Event, EventKind, HostReport, HostResult, Outcome, Sink, Stream, Summary};
-pub use host::{AgentUse, Auth, Host, HostKeyPolicy, HostSpec, Identity, Secret, SecretRef, Settings, Timeouts, Var};
+pub use host::{
+    AddressFamily, AgentUse, Algorithms, Auth, Host, HostKeyPolicy, HostSpec, Identity, LoginMethod, Route, Secret,
+    SecretRef, Settings, Timeouts, Var,
+};
 pub use inventory::Inventory;
 pub use limit::raise_descriptor_limit;
 pub use op::{Exec, ExecOutput, Job, Operation, Ping};
 pub use pool::{Handle, Outputs, Pool, PoolBuilder, RunControl, Threshold, Wave};
+pub use public_key::PublicKey;
+pub use quote::quote;
+pub use spool::Input;
 pub use ssh::SshTransport;
 pub use transport::{Ended, ExitStatus, Session, Transport};
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use fleet::inventory::{Inventory, LocalSecrets, Names, Overrides, SecretUse, Secrets, Selector, Target};
 use fleet::ssh_config::{Local, SshConfig};
-use fleet::{AgentUse, Error, ErrorKind, Host, HostKeyPolicy, Identity, Result, Secret, SecretRef, Var};
+use fleet::{AgentUse, Error, ErrorKind, Host, HostKeyPolicy, Identity, Result, Route, Secret, SecretRef, Var};
 
 use proptest::prelude::{ProptestConfig, Strategy, prop, prop_assert, prop_assert_eq, proptest};
 
@@ -334,15 +334,80 @@ fn keys_are_checked_and_found() {
     );
 }
 
+/// Writes the way to a host: `user@address:port` of each bastion, the first to be contacted first.
+fn way(host: &Host) -> String {
+    let mut hops: Vec<_> = host.bastions().map(|hop| format!("{}@{}:{}", hop.user, hop.address, hop.port)).collect();
+    hops.reverse();
+    match &host.route {
+        Route::Command(command) => command.clone(),
+        _ => hops.join(" "),
+    }
+}
+
 #[test]
-fn a_jump_is_refused_until_it_is_supported() {
-    let text = "[groups.g]\nhosts = ['a', 'b']\njump = 'bastion'\n[hosts.b]\njump = 'none'\n[hosts.c]";
-    assert_eq!(resolve(text, "b,c").len(), 2);
-    assert_eq!(resolve_error(text, "a"), "jump is not supported by this version yet: host \"a\" (hosts.toml:3)");
+fn a_bastion_is_a_host_with_settings_of_its_own() {
+    let text = "[defaults]\nuser = 'ops'\n[groups.g]\nhosts = ['a', 'b', 'gate', 'third']\njump = 'gate'\n\
+                [hosts.b]\njump = 'none'\n[hosts.gate]\naddress = '10.0.0.1'\nport = 2200\nuser = 'jumper'\n\
+                [hosts.c]\njump = 'gate,me@inner:23,ssh://far/'\n[hosts.third]\njump = 'gate,third,b'\n\
+                [hosts.d]\njump = 'c'\n[hosts.upper]\njump = 'you@GATE:7'";
+    let hosts = resolve(text, "a,b,gate,c,third,d,upper");
+    let ways: Vec<_> = hosts.iter().map(|host| (&*host.name, way(host))).collect();
+    let gate = "jumper@10.0.0.1:2200";
+    let chain = format!("{gate} me@inner:23 ops@far:22");
+    assert_eq!(
+        ways,
+        [
+            ("a", gate.to_owned()),
+            ("b", String::new()),
+            // A group's bastion may be in the group.
+            ("gate", String::new()),
+            ("third", gate.to_owned()),
+            ("c", chain.clone()),
+            ("d", format!("{chain} ops@c:22")),
+            ("upper", "you@GATE:7".to_owned()),
+        ]
+    );
+    // Hosts share a bastion, and so its connection.
+    let (a, third) = (hosts[0].bastion().unwrap(), hosts[3].bastion().unwrap());
+    assert!(Arc::ptr_eq(a, third));
+}
+
+#[test]
+fn flags_about_the_login_are_not_for_bastions() {
+    let text = "[defaults]\njump = 'gate'\n[hosts.gate]\nuser = 'jumper'\n[hosts.other]\njump = 'none'\n[hosts.a]";
     let mut overrides = no_keys();
-    overrides.flags.jump = Some("x".into());
-    let error = usage(try_resolve(&parse(text), "c", &overrides).unwrap_err());
-    assert_eq!(error, "jump is not supported by this version yet: host \"c\"");
+    overrides.flags.user = Some("root".into());
+    overrides.flags.port = Some(2222);
+    overrides.flags.password = Some(SecretRef::Literal(Secret::from("mine alone")));
+    overrides.flags.connect_timeout = Some(Duration::from_secs(3));
+    let host = try_resolve(&parse(text), "a", &overrides).unwrap().remove(0);
+    let gate = Arc::clone(host.bastion().unwrap());
+    assert_eq!((&*host.user, host.port, host.auth.password.is_some()), ("root", 2222, true));
+    assert_eq!((&*gate.user, gate.port, gate.auth.password.is_some()), ("jumper", 22, false));
+    assert_eq!(gate.timeouts.connect, Duration::from_secs(3));
+    // A flag overrides what the inventory says, for the bastion too, and does not lead it to itself.
+    overrides.flags.jump = Some("other,gate".into());
+    let hosts = try_resolve(&parse(text), "a,gate", &overrides).unwrap();
+    let user = &hosts[0].bastion().unwrap().user;
+    assert_eq!(way(&hosts[0]), format!("{user}@other:22"));
+    assert_eq!(way(&hosts[1]), format!("{user}@other:22 jumper@gate:22"));
+    overrides.flags.jump = Some("NONE".into());
+    assert_eq!(try_resolve(&parse(text), "a", &overrides).unwrap()[0].route, Route::Direct);
+}
+
+#[test]
+fn a_jump_that_leads_nowhere_says_so() {
+    for (jump, why) in [
+        ("a,,b", "\"\" is no bastion: the host is missing"),
+        ("x:0", "\"x:0\" is no bastion: \"0\" is no port: expected 1 to 65535"),
+        ("-oProxyCommand=x", "\"-oProxyCommand=x\" is no bastion: it cannot be a host's name"),
+    ] {
+        let text = format!("[hosts.h]\njump = '{jump}'");
+        assert_eq!(resolve_error(&text, "h"), format!("host \"h\" (hosts.toml:2): jump: {why}"));
+    }
+    let text = "[hosts.h]\njump = 'a'\n[hosts.a]\njump = 'b'\n[hosts.b]\njump = 'a'";
+    let circle = "host \"b\" (hosts.toml:6): jump: a -> b -> a is a circle: give a jump = \"none\"";
+    assert_eq!(resolve_error(text, "h"), circle);
 }
 
 const FLEET: &str = r#"
@@ -730,7 +795,7 @@ fn ssh_config_fills_what_the_inventory_leaves_open() {
     std::fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
     let text = format!(
         "Host a\n HostName 10.0.0.1\n IdentityFile {}\n IdentityFile /missing/%n\nHost b\n PasswordAuthentication no\n\
-         Host gate\n ProxyCommand nc %h %p\nHost *\n User www\n Port 2200\n StrictHostKeyChecking no\n",
+         KbdInteractiveAuthentication no\nHost gate\n ProxyCommand nc %h %p\nHost *\n User www\n Port 2200\n StrictHostKeyChecking no\n",
         key.display()
     );
     let config = SshConfig::parse(&text, Path::new("config"), Local::from_system()).unwrap();
@@ -756,9 +821,7 @@ fn ssh_config_fills_what_the_inventory_leaves_open() {
     let warning = "password of host (hosts.toml:5) is not offered: PasswordAuthentication no, ssh_config (config:6)";
     assert_eq!(resolved.warnings, [warning]);
 
-    let error = resolve("gate").unwrap_err();
-    let message = "ProxyCommand is not supported by this version yet: host \"gate\" (config:8)";
-    assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Usage, message));
+    assert_eq!(way(&resolve("gate").unwrap().hosts[0]), "nc gate 2200");
     overrides.flags.jump = Some("none".to_owned());
     inventory.resolve(&[Target::named("gate")], &overrides, &mut LocalSecrets::new()).unwrap();
 }
@@ -787,4 +850,54 @@ fn ssh_config_says_which_agent_signs_and_for_which_keys() {
         mine(),
     ];
     assert_eq!(agents, expected);
+}
+
+#[test]
+fn ssh_config_names_certificates_that_are_there_and_lines_without_effect() {
+    let dir = tempfile::tempdir().unwrap();
+    let certificate = dir.path().join("cert");
+    std::fs::write(&certificate, "").unwrap();
+    let text = format!(
+        "CertificateFile {}\nCertificateFile /missing/cert\nRequestTTY auto\nLogLevel INFO\nBindInterface eth0\n\
+         Host b\n RequestTTY yes\n LogLevel DEBUG\n",
+        certificate.display()
+    );
+    let config = SshConfig::parse(&text, Path::new("config"), Local::from_system()).unwrap();
+    let inventory = Inventory::parse("[hosts.a]\n[hosts.b]\n", Path::new("hosts.toml")).unwrap();
+    let mut overrides = no_keys();
+    overrides.ssh_config = Some(Arc::new(config));
+    let resolved = inventory.resolve(&[Target::named("a")], &overrides, &mut LocalSecrets::new()).unwrap();
+    assert_eq!(resolved.hosts[0].auth.certificates, [certificate]);
+    let warning =
+        "cannot read certificate /missing/cert of ssh_config (config:2): No such file or directory (os error 2)";
+    assert_eq!(resolved.warnings, [warning]);
+    let ignored = |name| -> Vec<_> {
+        let explained = inventory.explain(&Target::named(name), &overrides).unwrap();
+        explained.ignored.into_iter().map(|it| (it.keyword, it.origin.line, it.why)).collect()
+    };
+    assert_eq!(ignored("a"), [("bindinterface".to_owned(), 5, None)]);
+    // What is said first holds, and is heeded.
+    assert_eq!(ignored("b"), ignored("a"));
+}
+
+#[test]
+fn commands_of_ssh_config_run_only_where_they_are_allowed_and_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = dir.path().join("count");
+    let text = format!(
+        "Match exec \"echo x >> {}\"\n User ran\nMatch exec \"test %h = a\"\n Port 9\nMatch exec \"exit 3\"\n Port 7\n",
+        count.display()
+    );
+    let config = Arc::new(SshConfig::parse(&text, Path::new("config"), Local::from_system()).unwrap());
+    let inventory = parse("[hosts.a]\n[hosts.b]");
+    let mut overrides = no_keys();
+    overrides.ssh_config = Some(config);
+    let targets = ["a", "b"].map(Target::named);
+    let resolved = inventory.resolve(&targets, &overrides, &mut LocalSecrets::new()).unwrap();
+    assert!(!count.exists() && resolved.warnings.len() == 3, "{:?}", resolved.warnings);
+    overrides.match_exec = true;
+    let resolved = inventory.resolve(&targets, &overrides, &mut LocalSecrets::new()).unwrap();
+    let logins: Vec<_> = resolved.hosts.iter().map(|host| (&*host.user, host.port)).collect();
+    assert_eq!((logins, resolved.warnings.len()), (vec![("ran", 9), ("ran", 22)], 0));
+    assert_eq!(std::fs::read_to_string(count).unwrap(), "x\n");
 }

@@ -7,10 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the library and their levels. A module uses only what stands lower.
-const LEVELS: [(&str, u8); 16] = [
+const LEVELS: [(&str, u8); 18] = [
     ("error", 0),
     ("duration", 1),
     ("limit", 1),
+    ("quote", 1),
     ("budget", 1),
     ("hostset", 1),
     ("host", 1),
@@ -19,6 +20,7 @@ const LEVELS: [(&str, u8); 16] = [
     ("spool", 1),
     ("event", 2),
     ("inventory", 2),
+    ("public_key", 2),
     ("transport", 3),
     ("ssh", 4),
     ("op", 4),
@@ -30,9 +32,10 @@ const LEVELS: [(&str, u8); 16] = [
 const TOP: (&str, u8) = ("pool", 5);
 
 /// Where each crate may be named: a directory, or one file.
-const HOMES: [(&str, &str); 8] = [
+const HOMES: [(&str, &str); 9] = [
     ("ssh2", "ssh/"),
     ("libssh2_sys", "ssh/"),
+    ("mio", "ssh/bastion/"),
     ("openssl", "ssh/"),
     ("ssh_key", "ssh/"),
     ("clap", "cli/"),

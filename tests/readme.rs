@@ -9,7 +9,7 @@ use fleet::{Class, Inventory, Summary};
 
 const README: &str = include_str!("../README.md");
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-const VERBS: [&str; 5] = ["exec", "put", "get", "ping", "hosts"];
+const VERBS: [&str; 8] = ["exec", "script", "put", "get", "ping", "copy-id", "hosts", "trust"];
 
 fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -111,8 +111,9 @@ mod golden {
             assert!(known.iter().any(|word| word == flag), "no verb has {flag}");
         }
 
-        // What is read without a flag: the selection, the spill file.
-        let others = ["FLEET_HOSTS", "FLEET_GROUP", "FLEET_TMPDIR", "FLEET_"];
+        // What is read without a flag: the selection, the spill file. What commands find: their place in the run.
+        let others =
+            ["FLEET_HOSTS", "FLEET_GROUP", "FLEET_TMPDIR", "FLEET_", "FLEET_HOST", "FLEET_INDEX", "FLEET_TOTAL"];
         let variables = words(README).into_iter().filter(|word| word.starts_with("FLEET_"));
         for variable in variables.filter(|word| !others.contains(&word.as_str())) {
             let flag = variable.trim_start_matches("FLEET").replace('_', "-").to_lowercase();
@@ -125,8 +126,11 @@ mod golden {
         let dir = tempfile::tempdir().unwrap();
         std::fs::copy(Path::new(ROOT).join("docker/hosts.toml"), dir.path().join("hosts.toml")).unwrap();
         std::fs::write(dir.path().join("nginx.conf"), "").unwrap();
+        std::fs::write(dir.path().join("facts.sh"), "#!/bin/bash -e\n").unwrap();
         std::fs::create_dir(dir.path().join("run")).unwrap();
         std::fs::write(dir.path().join("run/id_rsa"), "").unwrap();
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHGqM1Fg4Wk0Jj5Tj3vPjTgJq7G6S1nB5WqkUT3c0bnQ";
+        std::fs::write(dir.path().join("run/id_ed25519.pub"), key).unwrap();
         let bin = Path::new(env!("CARGO_BIN_EXE_fleet")).parent().unwrap();
         let run = |line: &str| {
             let mut shell = Command::new("/bin/sh");

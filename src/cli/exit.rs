@@ -10,6 +10,8 @@ use fleet::{Error, ErrorKind, Summary};
 pub(crate) const OK: u8 = 0;
 /// The command line, the inventory or the selection is wrong; nothing was contacted.
 pub(crate) const USAGE: u8 = 2;
+/// A host could not be reached.
+const UNREACHABLE: u8 = 3;
 /// fleet itself failed.
 const INTERNAL: u8 = 70;
 /// Nobody reads standard output any more: 128 + SIGPIPE.
@@ -23,6 +25,15 @@ pub(crate) fn of_run(summary: &Summary, is_stdout_closed: bool) -> ExitCode {
         return ExitCode::from(CLOSED_STDOUT);
     }
     ExitCode::from(summary.exit_code())
+}
+
+/// Returns the exit code of a look at host keys, of which `left` are not in known_hosts afterwards: those hosts are as
+/// unreachable as under `--host-key strict`.
+pub(crate) fn of_trust(summary: &Summary, left: usize, is_stdout_closed: bool) -> ExitCode {
+    match summary.exit_code() {
+        0 | 1 if left > 0 && !is_stdout_closed => ExitCode::from(UNREACHABLE),
+        _ => of_run(summary, is_stdout_closed),
+    }
 }
 
 /// Returns the exit code of a listing.

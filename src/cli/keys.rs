@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fleet::{AgentUse, Host, Identity, Secret, SshTransport, ssh};
+use fleet::{AgentUse, Host, Identity, Route, Secret, SshTransport, ssh};
 
 use super::exit::Refusal;
 use super::prompt;
@@ -17,7 +17,8 @@ pub(crate) fn unlock(transport: &SshTransport, hosts: &mut [Arc<Host>]) -> Resul
     if !prompt::has_terminal() {
         return Ok(());
     }
-    let open = hosts.iter().filter(|host| host.auth.passphrase.is_none());
+    let all = || hosts.iter().flat_map(|host| std::iter::once(host).chain(host.bastions()));
+    let open = all().filter(|host| host.auth.passphrase.is_none());
     let pairs: HashMap<(&PathBuf, &AgentUse), &Host> =
         open.flat_map(|host| files(host).map(move |path| ((path, &host.auth.agent), &**host))).collect();
     let locked: BTreeSet<PathBuf> = pairs
@@ -33,13 +34,38 @@ pub(crate) fn unlock(transport: &SshTransport, hosts: &mut [Arc<Host>]) -> Resul
             passphrases.insert(path, passphrase);
         }
     }
-    for host in hosts.iter_mut().filter(|host| host.auth.passphrase.is_none()) {
-        let passphrase = files(host).find_map(|path| passphrases.get(path));
-        if let Some(passphrase) = passphrase.cloned() {
-            Arc::make_mut(host).auth.passphrase = Some(passphrase);
+    if !passphrases.is_empty() {
+        let mut bastions = HashMap::new();
+        for host in hosts {
+            *host = unlocked(host, &passphrases, &mut bastions);
         }
     }
     Ok(())
+}
+
+/// Returns a host with the passphrases for it and its bastions, which hosts go on to share.
+fn unlocked(
+    host: &Arc<Host>,
+    passphrases: &BTreeMap<PathBuf, Secret>,
+    bastions: &mut HashMap<*const Host, Arc<Host>>,
+) -> Arc<Host> {
+    let mut host = Arc::clone(host);
+    let passphrase = files(&host).find_map(|path| passphrases.get(path)).cloned();
+    if host.auth.passphrase.is_none() && passphrase.is_some() {
+        Arc::make_mut(&mut host).auth.passphrase = passphrase;
+    }
+    if let Some(bastion) = host.bastion().cloned() {
+        let known = bastions.get(&Arc::as_ptr(&bastion)).cloned();
+        let open = known.unwrap_or_else(|| {
+            let open = unlocked(&bastion, passphrases, bastions);
+            bastions.insert(Arc::as_ptr(&bastion), Arc::clone(&open));
+            open
+        });
+        if !Arc::ptr_eq(&open, &bastion) {
+            Arc::make_mut(&mut host).route = Route::Jump(open);
+        }
+    }
+    host
 }
 
 /// Reads the keys of all hosts. One that cannot be used is warned about where another or a password may do, else refused.
@@ -54,7 +80,7 @@ pub(crate) fn load(
         return Ok(());
     }
     let is_bad = |identity: &Identity| failures.iter().any(|(bad, _)| bad == identity);
-    for host in hosts {
+    for host in hosts.iter().flat_map(|host| std::iter::once(host).chain(host.bastions())) {
         let auth = &host.auth;
         // An agent's other keys may do.
         if auth.password.is_none()

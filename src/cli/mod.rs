@@ -28,9 +28,12 @@ pub(crate) fn main() -> ExitCode {
     };
     let done = match &verb {
         Verb::Exec(args) => verbs::exec::run(args, &screen),
+        Verb::Script(args) => verbs::script::run(args, &screen),
         Verb::Put(args) => verbs::put::run(args, &screen),
         Verb::Get(args) => verbs::get::run(args, &screen),
         Verb::Ping(args) => verbs::ping::run(args, &screen),
+        Verb::CopyId(args) => verbs::copy_id::run(args, &screen),
+        Verb::Trust(args) => verbs::trust::run(args, &screen),
         Verb::Hosts(args) => verbs::hosts::run(args, &screen),
     };
     done.unwrap_or_else(|refusal: Refusal| screen.reply(&refusal.reply()))

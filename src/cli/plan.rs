@@ -10,7 +10,7 @@ use fleet::inventory::{
     Explanation, Inventory, LocalSecrets, Lookup, Names, Overrides, SecretUse, Secrets, Selector, Target,
 };
 use fleet::ssh_config::{Local, SshConfig};
-use fleet::{ErrorKind, Host, Secret, SecretRef, Settings, hostset};
+use fleet::{ErrorKind, Host, HostKeyPolicy, Route, Secret, SecretRef, Settings, hostset};
 
 use super::args::{Connect, Order, Select};
 use super::exit::Refusal;
@@ -83,13 +83,16 @@ impl Selection {
         screen: &Screen,
         is_quiet: bool,
     ) -> Result<Vec<Arc<Host>>, Refusal> {
+        self.resolve_by(&self.overrides(connect)?, screen, is_quiet)
+    }
+
+    fn resolve_by(&self, overrides: &Overrides, screen: &Screen, is_quiet: bool) -> Result<Vec<Arc<Host>>, Refusal> {
         let mut warnings = Vec::new();
         let asked_in_vain = Cell::new(None);
         let ask =
             |what, host: &str| prompt::secret(what, host).inspect_err(|error| asked_in_vain.set(Some(error.kind())));
         let mut secrets = LocalSecrets::new().on_ask(ask).on_warning(|warning| warnings.push(warning.to_owned()));
-        let overrides = self.overrides(connect)?;
-        let resolved = self.inventory.resolve(&self.targets, &overrides, &mut secrets).map_err(|error| {
+        let resolved = self.inventory.resolve(&self.targets, overrides, &mut secrets).map_err(|error| {
             let refusal = Refusal::from(error);
             match asked_in_vain.get() {
                 Some(ErrorKind::Cancelled) => prompt::interrupted().into(),
@@ -110,6 +113,22 @@ impl Selection {
         Ok(self.inventory.resolve(&self.targets, &self.overrides(connect)?, &mut Unfetched)?.hosts)
     }
 
+    /// Resolves the hosts to reach them without a login: no key file and no secret is looked at, but for bastions.
+    pub(crate) fn resolve_for_keys(
+        &self,
+        connect: &Connect,
+        screen: &Screen,
+        is_quiet: bool,
+        may_record: bool,
+    ) -> Result<Vec<Arc<Host>>, Refusal> {
+        let mut overrides = self.overrides(connect)?;
+        overrides.flags.identity = Some(Vec::new());
+        // Only the bastions are logged in to: without a yes their keys have to be known.
+        overrides.flags.host_key = Some(if may_record { HostKeyPolicy::AcceptNew } else { HostKeyPolicy::Strict });
+        overrides.without_logins = true;
+        self.resolve_by(&overrides, screen, is_quiet)
+    }
+
     /// Tells where the settings of each host come from.
     pub(crate) fn explain(&self, connect: &Connect) -> Result<Vec<Explanation>, Refusal> {
         let overrides = self.overrides(connect)?;
@@ -121,6 +140,7 @@ impl Selection {
         let mut overrides = Overrides::default();
         overrides.flags = settings(connect)?;
         overrides.ssh_config.clone_from(&self.ssh_config);
+        overrides.match_exec = connect.match_exec;
         overrides.agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
         Ok(overrides)
     }
@@ -159,6 +179,7 @@ fn settings(connect: &Connect) -> Result<Settings, Refusal> {
         })?),
         None => None,
     };
+    flags.jump.clone_from(&connect.jump);
     flags.host_key = connect.host_key;
     flags.known_hosts.clone_from(&connect.known_hosts);
     flags.connect_timeout = connect.connect_timeout;
@@ -180,6 +201,17 @@ pub(crate) fn login(host: &Host) -> String {
     let Host { user, address, port, .. } = host;
     // An IPv6 address needs brackets for a port to follow.
     if address.contains(':') { format!("{user}@[{address}]:{port}") } else { format!("{user}@{address}:{port}") }
+}
+
+/// Writes what is on the way to a host, the first to be contacted first: ` via bastion, bastion2`.
+pub(crate) fn via(host: &Host) -> String {
+    let mut names: Vec<&str> = host.bastions().map(|bastion| &*bastion.name).collect();
+    names.reverse();
+    match &host.route {
+        Route::Command(command) => format!(" via `{command}`"),
+        _ if names.is_empty() => String::new(),
+        _ => format!(" via {}", names.join(", ")),
+    }
 }
 
 /// Returns a limit, where 0 is none.

@@ -1,26 +1,31 @@
 //! The one way an operation is run: hosts, outputs, signals, exit code.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet::event::StopReason;
-use fleet::pool::{PoolBuilder, RunControl};
+use fleet::event::{HostKeyAction, Note, StopReason};
+use fleet::pool::{PoolBuilder, RunControl, WaveEnd};
 use fleet::sink::{Json, JsonOptions, Status, StatusOptions, Target, Text, TextOptions};
-use fleet::{Host, Operation, Pool, Sink, SshTransport, Stop, Stream};
+use fleet::{Event, EventKind, Host, Operation, Outputs, Pool, Sink, SshTransport, Stop, Stream, Transport};
 use unicode_width::UnicodeWidthStr;
 
-use super::args::{ColorWhen, Connect, Format, Output, Run, Select};
+use super::args::{ColorWhen, Connect, Ending, Format, Output, Run, Select};
 use super::exit::{self, Refusal};
 use super::keys;
 use super::plan::{self, Selection};
 use super::progress::Progress;
+use super::prompt;
 use super::screen::{Screen, Writer, json_line};
-use super::signal;
+use super::{signal, usage};
 
 /// To how many columns names are padded at most.
 const MAX_NAME_COLUMNS: usize = 32;
+
+/// How many hosts a hint names.
+const MAX_HINTED: usize = 3;
 
 /// What a verb wants done, in the flags that it shares with others.
 pub(crate) struct Request<'a> {
@@ -29,11 +34,17 @@ pub(crate) struct Request<'a> {
     pub(crate) run: &'a Run,
     pub(crate) output: &'a Output,
     pub(crate) timeout: Option<Duration>,
-    pub(crate) idle_timeout: Option<Duration>,
+    /// How commands are ended, where there are any.
+    pub(crate) ending: Option<&'a Ending>,
     pub(crate) no_prefix: bool,
+    pub(crate) same_output: Option<u8>,
+    pub(crate) retry_op: Option<u32>,
     /// What is done, for people, such as `exec: df -h`.
     pub(crate) what: String,
 }
+
+/// Tells what is done on a host that has a place, from 0, among so many.
+type Each<'a> = dyn Fn(&Host, usize, usize) -> Result<String, Refusal> + 'a;
 
 impl Request<'_> {
     /// Runs what `make` makes on the selected hosts, and returns the exit code. A dry run makes nothing.
@@ -42,17 +53,59 @@ impl Request<'_> {
         make: impl FnOnce() -> fleet::Result<O>,
         screen: &Screen,
     ) -> Result<ExitCode, Refusal> {
+        self.run_in_two(|| Ok(make()?), |op, _, _| Ok(op), &self.alike(), screen)
+    }
+
+    fn alike(&self) -> impl Fn(&Host, usize, usize) -> Result<String, Refusal> {
+        |_, _, _| Ok(self.what.clone())
+    }
+
+    /// Does the same with something else on each host: `each` looks at a host, its place from 0 and how many there are before
+    /// any is contacted, and returns what is done there, for people.
+    pub(crate) fn run_each<O: Operation>(
+        &self,
+        make: impl FnOnce() -> fleet::Result<O>,
+        each: &Each<'_>,
+        screen: &Screen,
+    ) -> Result<ExitCode, Refusal> {
+        self.run_in_two(|| Ok(make()?), |op, _, _| Ok(op), each, screen)
+    }
+
+    /// Does the same with an operation that depends on the hosts and on what can log in to them.
+    pub(crate) fn run_with<O: Operation>(
+        &self,
+        make: impl FnOnce(&SshTransport, &[Arc<Host>]) -> Result<O, Refusal>,
+        screen: &Screen,
+    ) -> Result<ExitCode, Refusal> {
+        self.run_in_two(|| Ok(()), |(), transport, hosts| make(transport, hosts), &self.alike(), screen)
+    }
+
+    /// Makes the operation before anybody is asked for a secret, and finishes it when all is known.
+    fn run_in_two<T, O: Operation>(
+        &self,
+        begin: impl FnOnce() -> Result<T, Refusal>,
+        finish: impl FnOnce(T, &SshTransport, &[Arc<Host>]) -> Result<O, Refusal>,
+        each: &Each<'_>,
+        screen: &Screen,
+    ) -> Result<ExitCode, Refusal> {
         if self.no_prefix && self.output.format == Format::Json {
             return Err(Refusal::usage("-N has no meaning with --format json, which has no prefix"));
+        }
+        self.run.check(self.same_output)?;
+        if self.run.confirm && !self.run.rollout.is_empty() && !prompt::has_terminal() {
+            return Err(Refusal::usage("--confirm has nobody to ask: there is no terminal"));
         }
         let mut selection = Selection::make(self.select, self.connect)?;
         selection.order(self.run.order);
         if self.run.dry_run {
-            return self.rehearse(&selection, screen);
+            return self.rehearse_each(&selection, each, screen);
         }
-        let op = make()?;
+        let begun = begin()?;
         let mut hosts = selection.resolve(self.connect, screen, self.output.quiet)?;
         drop(selection);
+        for (index, host) in hosts.iter().enumerate() {
+            each(host, index, hosts.len())?;
+        }
         if let Err(error) = fleet::raise_descriptor_limit()
             && self.output.verbose > 0
         {
@@ -61,6 +114,7 @@ impl Request<'_> {
         let transport = SshTransport::new();
         keys::unlock(&transport, &mut hosts)?;
         keys::load(&transport, &hosts, screen, self.output.quiet)?;
+        let op = finish(begun, &transport, &hosts)?;
 
         let control = RunControl::new();
         let on_close = control.clone();
@@ -68,33 +122,73 @@ impl Request<'_> {
         let mut form = self.form(&hosts, screen);
         let mut status = self.status(screen);
         let mut progress = self.progress(screen, &control)?;
-        let mut sinks: Vec<&mut dyn Sink> = Vec::with_capacity(3);
+        let mut changed = ChangedKeys::default();
+        let mut sinks: Vec<&mut dyn Sink> = Vec::with_capacity(4);
         // The progress line goes first: it has left when the last words come.
         sinks.extend(progress.as_mut().map(|progress| progress as &mut dyn Sink));
         sinks.push(&mut *form);
         sinks.push(&mut status);
+        sinks.push(&mut changed);
 
         let _listener = signal::Listener::start(control.clone(), screen.clone())?;
-        let summary = self.pool(transport).build().run(&hosts, op, &control, &mut sinks);
+        let mut decide = |end: &WaveEnd| prompt::next_wave(end, &control, screen);
+        let mut outputs = sinks.iter_mut().fold(Outputs::new(), |outputs, sink| outputs.sink(&mut **sink));
+        if self.run.confirm {
+            outputs = outputs.between_waves(&mut decide);
+        }
+        let summary = self.pool(transport).build().run_with(&hosts, op, &control, outputs, |_| {});
+        self.hint_at(&changed, screen);
         Ok(exit::of_run(&summary, screen.is_closed()))
     }
 
-    fn pool(&self, transport: SshTransport) -> PoolBuilder {
+    /// Says how the keys of hosts that were installed anew are replaced.
+    pub(crate) fn hint_at(&self, changed: &ChangedKeys, screen: &Screen) {
+        if changed.0.is_empty() || self.output.quiet {
+            return;
+        }
+        let path = |flag: &str, path: Option<&Path>| {
+            path.map(|path| format!(" {flag} {}", usage::quoted(&path.to_string_lossy()))).unwrap_or_default()
+        };
+        let Connect { ssh_config, known_hosts, jump, port, .. } = self.connect;
+        let from = [
+            path("-i", self.select.inventory.as_deref()),
+            path("-F", ssh_config.as_deref()),
+            path("--known-hosts", known_hosts.as_deref()),
+            jump.as_ref().map(|jump| format!(" -J {}", usage::quoted(jump))).unwrap_or_default(),
+            port.map(|port| format!(" -p {port}")).unwrap_or_default(),
+        ]
+        .concat();
+        let shown = changed.0.iter().take(MAX_HINTED);
+        let names: String = shown.map(|name| format!(" --replace {}", usage::quoted(name))).collect();
+        let more = if changed.0.len() > MAX_HINTED { " …" } else { "" };
+        screen.hint(&format!("fleet trust{from}{names}{more} takes the new key of a host that was installed anew"));
+    }
+
+    pub(crate) fn pool(&self, transport: impl Transport + 'static) -> PoolBuilder {
         let Output { format, verbose, .. } = *self.output;
         let builder = Pool::builder(transport)
             .handshakes(self.connect.handshakes)
             .timeout(plan::limit(self.timeout))
-            .idle_timeout(plan::limit(self.idle_timeout))
             .deadline(plan::limit(self.run.deadline))
             .max_fail(self.run.threshold())
+            .splay(self.run.splay.unwrap_or_default())
+            .rollout(self.run.rollout.iter().copied())
+            .same_output(self.same_output)
+            .retry_op(self.retry_op.unwrap_or_default())
             .phase_events(verbose > 1 || (verbose > 0 && format == Format::Json));
-        match self.run.fanout {
+        let builder = match self.run.fanout {
             Some(fanout) => builder.fanout(fanout),
+            None => builder,
+        };
+        let Some(ending) = self.ending else { return builder };
+        let builder = builder.idle_timeout(plan::limit(ending.idle_timeout)).guard(!ending.no_guard);
+        match ending.kill_after {
+            Some(kill_after) => builder.kill_after(kill_after),
             None => builder,
         }
     }
 
-    fn form(&self, hosts: &[Arc<Host>], screen: &Screen) -> Box<dyn Sink> {
+    pub(crate) fn form(&self, hosts: &[Arc<Host>], screen: &Screen) -> Box<dyn Sink> {
         let stdout = screen.writer(Stream::Stdout);
         if self.output.format == Format::Json {
             let mut options = JsonOptions::default();
@@ -112,7 +206,7 @@ impl Request<'_> {
         Box::new(Text::new(stdout, screen.writer(Stream::Stderr), options))
     }
 
-    fn status(&self, screen: &Screen) -> Status<Writer> {
+    pub(crate) fn status(&self, screen: &Screen) -> Status<Writer> {
         let mut options = StatusOptions::default();
         options.verbose = self.output.verbose;
         options.quiet = self.output.quiet;
@@ -120,7 +214,7 @@ impl Request<'_> {
         Status::new(screen.own_writer(), options)
     }
 
-    fn progress(&self, screen: &Screen, control: &RunControl) -> Result<Option<Progress>, Refusal> {
+    pub(crate) fn progress(&self, screen: &Screen, control: &RunControl) -> Result<Option<Progress>, Refusal> {
         let is_wanted = screen.is_terminal(Stream::Stderr) && !self.output.quiet;
         let progress = (is_wanted || self.output.progress).then(|| Progress::start(screen, control.clone()));
         Ok(progress.transpose()?)
@@ -138,26 +232,46 @@ impl Request<'_> {
     }
 
     /// Shows what would be done, and where.
-    fn rehearse(&self, selection: &Selection, screen: &Screen) -> Result<ExitCode, Refusal> {
+    pub(crate) fn rehearse(&self, selection: &Selection, screen: &Screen) -> Result<ExitCode, Refusal> {
+        self.rehearse_each(selection, &self.alike(), screen)
+    }
+
+    fn rehearse_each(&self, selection: &Selection, each: &Each<'_>, screen: &Screen) -> Result<ExitCode, Refusal> {
         let hosts = selection.resolve_for_show(self.connect)?;
+        let done: Vec<String> =
+            hosts.iter().enumerate().map(|(index, host)| each(host, index, hosts.len())).collect::<Result<_, _>>()?;
         let fanout = self.run.fanout.map_or(256, usize::from).min(hosts.len());
         if !self.output.quiet {
             let count = hosts.len();
             let noun = if count == 1 { "host" } else { "hosts" };
             screen.say(&format!("dry run: {count} {noun}, {fanout} at once, nothing is contacted"));
         }
-        let row = |host: &Arc<Host>| {
+        let row = |(host, what): (&Arc<Host>, &String)| {
             let Host { name, user, address, port, .. } = &**host;
-            let what = &self.what;
             match self.output.format {
-                Format::Text => format!("{name}: {}: {what}\n", plan::login(host)),
+                Format::Text => format!("{name}: {}{}: {what}\n", plan::login(host), plan::via(host)),
                 Format::Json => json_line(&Planned { event: "planned", host: name, user, address, port: *port, what }),
             }
         };
-        let text: String = hosts.iter().map(row).collect();
+        let text: String = hosts.iter().zip(&done).map(row).collect();
         // Whether somebody reads it is told by the code.
         let _ = screen.writer(Stream::Stdout).write_all(text.as_bytes());
         Ok(exit::of_listing(screen.is_closed()))
+    }
+}
+
+/// The hosts that were refused because their keys changed.
+#[derive(Default)]
+pub(crate) struct ChangedKeys(Vec<String>);
+
+impl Sink for ChangedKeys {
+    fn handle(&mut self, event: &Event) -> io::Result<()> {
+        if let EventKind::Note { host, note: Note::HostKey { action: HostKeyAction::Changed, .. } } = &event.kind
+            && !self.0.contains(&host.name)
+        {
+            self.0.push(host.name.clone());
+        }
+        Ok(())
     }
 }
 

@@ -26,6 +26,8 @@ struct State {
     bar: String,
     /// Whether the progress line stands on the terminal now.
     is_bar_shown: bool,
+    /// Whether somebody is asked something, and the progress line stays away.
+    is_asking: bool,
     /// Whether the terminal's cursor stands behind an unfinished line.
     is_mid_line: bool,
     is_closed: bool,
@@ -67,6 +69,11 @@ impl Screen {
         self.say(&format!("warning: {}", fleet::sink::escape(warning)));
     }
 
+    /// Writes what may help to standard error.
+    pub(crate) fn hint(&self, hint: &str) {
+        let _ = self.own_writer().write_all(format!("hint: {hint}\n").as_bytes());
+    }
+
     /// Writes a reply and returns its code.
     pub(crate) fn reply(&self, reply: &Reply) -> ExitCode {
         let stream = if reply.is_answer { Stream::Stdout } else { Stream::Stderr };
@@ -87,6 +94,22 @@ impl Screen {
         if !bytes.is_empty() {
             let _ = write_to(Stream::Stderr, &bytes);
         }
+    }
+
+    /// Keeps the progress line away while something is asked.
+    pub(crate) fn without_bar<T>(&self, ask: impl FnOnce() -> T) -> T {
+        {
+            let mut state = self.lock();
+            let mut bytes = Vec::new();
+            state.hide_bar(&mut bytes);
+            state.is_asking = true;
+            if !bytes.is_empty() {
+                let _ = write_to(Stream::Stderr, &bytes);
+            }
+        }
+        let answer = ask();
+        self.lock().is_asking = false;
+        answer
     }
 
     /// Sets what is called once, when nobody reads an output any more.
@@ -156,7 +179,7 @@ impl State {
     }
 
     fn show_bar(&mut self, out: &mut Vec<u8>) {
-        if !self.bar.is_empty() && !self.is_mid_line {
+        if !self.bar.is_empty() && !self.is_mid_line && !self.is_asking {
             out.extend_from_slice(self.bar.as_bytes());
             self.is_bar_shown = true;
         }

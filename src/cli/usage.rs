@@ -152,7 +152,7 @@ fn unknown_verb(error: &clap::Error, word: &str, argv: &[OsString]) -> String {
 }
 
 /// Writes a word so that a shell reads it as one.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let is_plain =
         |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '=' | ':' | ',' | '@' | '%' | '+');
     if !word.is_empty() && word.chars().all(is_plain) {

@@ -81,6 +81,14 @@ pub enum HostKeyAction {
     Recorded,
     /// It was unknown and accepted without recording (policy `off`, or an unwritable file).
     Accepted,
+    /// It took the place of another that the host had before, as was asked for.
+    Replaced,
+    /// It is not the one that known_hosts has, and the host was not logged in to.
+    Changed,
+    /// It was looked at, and known_hosts has it.
+    Known,
+    /// It was looked at, and known_hosts does not have it.
+    Unknown,
 }
 
 impl HostKeyAction {
@@ -89,6 +97,10 @@ impl HostKeyAction {
         match self {
             Self::Recorded => "recorded",
             Self::Accepted => "accepted",
+            Self::Replaced => "replaced",
+            Self::Changed => "changed",
+            Self::Known => "known",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -97,7 +109,7 @@ impl HostKeyAction {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Note {
-    /// A host key that known_hosts did not have.
+    /// A host key that known_hosts did not have, or one that was only looked at.
     HostKey {
         /// What became of it.
         action: HostKeyAction,
@@ -117,8 +129,12 @@ pub enum Note {
         /// How long until the next.
         delay: Duration,
     },
+    /// No guard watched over the host's command, and why ([`ExecLimits::guard`](crate::transport::ExecLimits::guard)).
+    Unguarded(String),
     /// Something to be told once that does not change the result.
     Warning(String),
+    /// Something for who looks closely (`-v`), such as a variable that the server does not set.
+    Detail(String),
 }
 
 /// What happened.
@@ -170,6 +186,15 @@ pub enum EventKind {
         /// Bytes of all files, as far as known.
         total: u64,
     },
+    /// A wave of a rollout begins.
+    Wave {
+        /// Which, from 1.
+        number: usize,
+        /// How many hosts it has.
+        begins: usize,
+        /// How many hosts it and those before have.
+        reaches: usize,
+    },
     /// A host is done; exactly one per host submitted.
     Finished(Arc<HostReport>),
     /// The run was asked to stop.
@@ -194,7 +219,11 @@ impl EventKind {
             | Self::Output { host, .. }
             | Self::Transfer { host, .. } => Some(host),
             Self::Finished(report) => Some(&report.host),
-            Self::Started { .. } | Self::Warning(_) | Self::Stopping { .. } | Self::RunFinished(_) => None,
+            Self::Started { .. }
+            | Self::Wave { .. }
+            | Self::Warning(_)
+            | Self::Stopping { .. }
+            | Self::RunFinished(_) => None,
         }
     }
 }
@@ -205,6 +234,8 @@ impl EventKind {
 pub enum StopReason {
     /// More hosts failed than allowed.
     Threshold,
+    /// A wave of a rollout did not let the next begin.
+    Rollout,
     /// Logins were refused too often to go on.
     Breaker,
     /// The run's deadline passed.
@@ -224,6 +255,7 @@ impl StopReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Threshold => "threshold",
+            Self::Rollout => "rollout",
             Self::Breaker => "breaker",
             Self::Deadline => "deadline",
             Self::Interrupt => "interrupt",

@@ -61,7 +61,7 @@ impl Summary {
         if self.of(Class::TimedOut) > 0 || stop == Some(StopReason::Deadline) {
             return 124;
         }
-        if stop == Some(StopReason::Threshold) {
+        if matches!(stop, Some(StopReason::Threshold | StopReason::Rollout)) {
             return 4;
         }
         let unreached = self.of(Class::Unreachable) + self.of(Class::Lost);
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn the_exit_code_is_the_worst_that_happened() {
         use Class::*;
-        let table: [(&[Class], Option<StopReason>, u8); 19] = [
+        let table: [(&[Class], Option<StopReason>, u8); 20] = [
             (&[], None, 0),
             (&[Ok, Ok], None, 0),
             (&[Ok, Failed], None, 1),
@@ -102,6 +102,7 @@ mod tests {
             (&[Failed, Lost], None, 3),
             (&[Failed, NotStarted], Some(StopReason::Threshold), 4),
             (&[Unreachable, NotStarted], Some(StopReason::Threshold), 4),
+            (&[Ok, NotStarted], Some(StopReason::Rollout), 4),
             (&[Unreachable, NotStarted], Some(StopReason::Breaker), 3),
             (&[Unreachable, TimedOut, Failed], None, 124),
             (&[Ok, NotStarted], Some(StopReason::Deadline), 124),

@@ -255,7 +255,7 @@ impl Transport for FakeTransport {
         watch.phase(Phase::Resolve);
         fail_in(Phase::Resolve, login.as_ref())?;
         let address = address_of(host);
-        let turn = watch.turn(address, budget)?;
+        let turn = watch.turn(&address.to_string(), budget)?;
         let logging_in = LoggingIn::new(self, address);
         let open = self.open()?;
         for phase in LOGIN {

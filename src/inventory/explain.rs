@@ -63,8 +63,6 @@ pub struct Explanation {
     pub settings: Vec<Setting>,
     /// What ssh_config says of the host and fleet does not heed.
     pub ignored: Vec<Ignored>,
-    /// What keeps the host from being reached with these settings.
-    pub refusal: Option<String>,
     /// What [`Resolved`](super::Resolved) would warn of.
     pub warnings: Vec<String>,
 }

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::explain::Source;
+use super::keywords;
 use crate::host::HostKeyPolicy;
 use crate::known_hosts::default_files;
 use crate::ssh_config::{Effective, Ignored, Keyword, Value};
 
-/// The keywords that are heeded; of the others [`Openssh::ignored`] tells.
-const HEEDED: [Keyword; 15] = [
+/// The keywords that are heeded; of the others, and of values without effect, [`Openssh::ignored`] tells.
+const HEEDED: [Keyword; 29] = [
     Keyword::HostName,
     Keyword::Port,
     Keyword::User,
@@ -25,6 +26,20 @@ const HEEDED: [Keyword; 15] = [
     Keyword::ServerAliveCountMax,
     Keyword::PasswordAuthentication,
     Keyword::PubkeyAuthentication,
+    Keyword::KbdInteractiveAuthentication,
+    Keyword::PreferredAuthentications,
+    Keyword::CertificateFile,
+    Keyword::KexAlgorithms,
+    Keyword::HostKeyAlgorithms,
+    Keyword::Ciphers,
+    Keyword::MACs,
+    Keyword::PubkeyAcceptedAlgorithms,
+    Keyword::AddressFamily,
+    Keyword::BindAddress,
+    Keyword::ConnectionAttempts,
+    Keyword::SetEnv,
+    Keyword::RequestTTY,
+    Keyword::LogLevel,
 ];
 
 /// What ssh_config says of one host; nothing where none is read.
@@ -35,7 +50,7 @@ pub(super) struct Openssh<'a>(pub(super) Option<&'a Effective>);
 pub(super) type Said<T> = (T, Source);
 
 impl<'a> Openssh<'a> {
-    fn first(self, keyword: Keyword) -> Option<&'a Value> {
+    pub(super) fn first(self, keyword: Keyword) -> Option<&'a Value> {
         self.0?.first(keyword)
     }
 
@@ -77,8 +92,8 @@ impl<'a> Openssh<'a> {
         self.read(Keyword::ServerAliveInterval, |text| text.parse().ok().map(Duration::from_secs))
     }
 
-    pub(super) fn alive_count(self) -> Option<Said<u32>> {
-        self.read(Keyword::ServerAliveCountMax, |text| text.parse().ok())
+    pub(super) fn number(self, keyword: Keyword) -> Option<Said<u32>> {
+        self.read(keyword, |text| text.parse().ok())
     }
 
     /// Returns the known_hosts files, the user's first: there new keys are recorded.
@@ -112,6 +127,13 @@ impl<'a> Openssh<'a> {
         Some((keys.collect(), Source::SshConfig(first.origin.clone())))
     }
 
+    /// Returns the certificates, each with its line.
+    pub(super) fn certificates(self) -> Vec<Said<PathBuf>> {
+        let values = self.0.map_or(&[][..], |found| found.all(Keyword::CertificateFile));
+        let named = values.iter().filter(|value| !is_none(value));
+        named.map(|value| (PathBuf::from(&value.text), Source::SshConfig(value.origin.clone()))).collect()
+    }
+
     /// Tells where a flag is turned on.
     pub(super) fn on(self, keyword: Keyword) -> Option<Source> {
         self.first(keyword).filter(|value| value.text == "yes").map(|value| Source::SshConfig(value.origin.clone()))
@@ -141,14 +163,14 @@ impl<'a> Openssh<'a> {
     /// Returns the keywords that have no effect here.
     pub(super) fn ignored(self) -> Vec<Ignored> {
         let Some(found) = self.0 else { return Vec::new() };
-        let is_idle = |keyword: &Keyword| {
-            !HEEDED.contains(keyword) && !matches!(keyword, Keyword::ProxyJump | Keyword::ProxyCommand)
+        let is_heeded = |keyword: Keyword| {
+            HEEDED.contains(&keyword) || matches!(keyword, Keyword::ProxyJump | Keyword::ProxyCommand)
         };
-        let kept = found.keywords().filter(is_idle).flat_map(|keyword| {
-            found
-                .all(keyword)
-                .iter()
-                .map(move |value| Ignored::new(&keyword.as_str().to_lowercase(), value.origin.clone()))
+        let kept = found.keywords().flat_map(|keyword| found.all(keyword).iter().map(move |value| (keyword, value)));
+        let kept = kept.filter_map(|(keyword, value)| {
+            let why = keywords::idle(keyword, value);
+            let ignored = Ignored::new(&keyword.as_str().to_lowercase(), value.origin.clone());
+            (why.is_some() || !is_heeded(keyword)).then_some(Ignored { why, ..ignored })
         });
         let mut ignored: Vec<Ignored> = kept.chain(found.ignored.iter().cloned()).collect();
         ignored.sort_by(|a, b| a.origin.cmp(&b.origin));

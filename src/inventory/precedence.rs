@@ -15,6 +15,8 @@ pub(super) struct Likeness<'a> {
     pub(super) groups: &'a [usize],
     pub(super) target: Login,
     pub(super) name: Login,
+    /// Flags about logins are not for bastions.
+    pub(super) is_bastion: bool,
 }
 
 /// A user and a port that are written beside a host.
@@ -51,6 +53,7 @@ pub(super) struct Layers<'a> {
     /// The groups and their distances, the nearest first.
     pub(super) groups: Vec<(usize, usize)>,
     pub(super) name: &'a str,
+    pub(super) is_bastion: bool,
 }
 
 impl<'a> Layers<'a> {

@@ -8,13 +8,16 @@ use std::time::Duration;
 use super::address::{Written, split};
 use super::explain::{Explanation, Setting, Source, reference};
 use super::key_files::KeyFiles;
+use super::keywords::Methods;
+use super::match_exec::MatchExec;
 use super::openssh::{Openssh, Said};
 use super::precedence::{Found, Layers, Likeness, Login};
+use super::route::Way;
 use super::secret::{SecretUse, Secrets};
 use super::select::Target;
 use super::{Entry, Inventory};
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::{AgentUse, Host, HostKeyPolicy, Identity, Secret, SecretRef, Settings};
+use crate::host::{AgentUse, Host, HostKeyPolicy, Identity, Route, Secret, SecretRef, Settings};
 use crate::known_hosts::default_files;
 use crate::ssh_config::{Effective, Given, Ignored, Keyword, SshConfig};
 
@@ -26,12 +29,33 @@ pub struct Overrides {
     pub flags: Settings,
     /// Whether `become_password` is needed: only then is it fetched.
     pub with_become: bool,
+    /// Whether the commands of `Match exec` in ssh_config are run, each once, while hosts are resolved. Default: no; such a
+    /// block is left out, with a warning.
+    pub match_exec: bool,
+    /// Whether targets are only looked at: of their secrets none is fetched, of the bastions before them all.
+    pub without_logins: bool,
     /// The agent of whoever runs this (`$SSH_AUTH_SOCK`), used where no setting names one. Default: none.
     pub agent: Option<PathBuf>,
     /// The home directory where default keys are looked for, instead of the user's.
     pub home: Option<PathBuf>,
     /// OpenSSH's configuration, below the inventory's defaults; none is read unless it is given here.
     pub ssh_config: Option<Arc<SshConfig>>,
+}
+
+impl Overrides {
+    /// Returns the flags that hold for bastions too: not those that say who logs in and how.
+    fn bastion_flags(&self) -> Settings {
+        Settings {
+            user: None,
+            port: None,
+            identity: None,
+            password: None,
+            passphrase: None,
+            become_password: None,
+            jump: None,
+            ..self.flags.clone()
+        }
+    }
 }
 
 /// The hosts of a run.
@@ -57,15 +81,20 @@ impl Inventory {
     /// and would end the connection before the password's turn. `identity = []` offers no key. A passphrase is fetched only
     /// where there is a key.
     ///
+    /// A bastion is a host like others: of the inventory by name, else of ssh_config, else an address. Flags that say who logs
+    /// in and how (user, port, identity, password, jump) are not for it, as with ssh: its own settings hold.
+    ///
     /// An agent signs for the keys that it has, and its other keys are offered too, unless a password is set or `identity`
     /// is empty.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Usage`]: two groups at equal distance that set one key differently, a key file that does not exist, a
-    /// secret that cannot be fetched, a `jump`, a `ProxyJump` or `ProxyCommand`. Only on hosts that are targets.
+    /// secret that cannot be fetched, a `jump` that is no chain of bastions or leads in a circle. Only on hosts that are
+    /// targets, and the bastions before them.
     pub fn resolve(&self, targets: &[Target], overrides: &Overrides, secrets: &mut dyn Secrets) -> Result<Resolved> {
-        let mut resolver = Resolver::new(self, overrides, secrets);
+        let bastion_flags = overrides.bastion_flags();
+        let mut resolver = Resolver::new(self, overrides, &bastion_flags, secrets);
         let hosts = targets.iter().map(|target| resolver.host(target)).collect::<Result<_>>()?;
         Ok(Resolved { hosts, warnings: resolver.keys.warnings })
     }
@@ -74,34 +103,41 @@ impl Inventory {
     ///
     /// # Errors
     ///
-    /// As [`resolve`](Self::resolve), but for bastions: they are told of instead.
+    /// As [`resolve`](Self::resolve).
     pub fn explain(&self, target: &Target, overrides: &Overrides) -> Result<Explanation> {
         let mut secrets = Unfetched;
-        let mut resolver = Resolver::new(self, overrides, &mut secrets);
+        let bastion_flags = overrides.bastion_flags();
+        let mut resolver = Resolver::new(self, overrides, &bastion_flags, &mut secrets);
         resolver.notes = Some(Notes::default());
         let host = resolver.host(target)?;
-        let Notes { settings, ignored, refusal } = resolver.notes.unwrap_or_default();
-        Ok(Explanation { host, settings, ignored, refusal, warnings: resolver.keys.warnings })
+        let Notes { settings, ignored } = resolver.notes.unwrap_or_default();
+        Ok(Explanation { host, settings, ignored, warnings: resolver.keys.warnings })
     }
 }
 
-struct Resolver<'a> {
-    inventory: &'a Inventory,
+pub(super) struct Resolver<'a> {
+    pub(super) inventory: &'a Inventory,
     overrides: &'a Overrides,
+    /// What holds of the flags for bastions.
+    bastion_flags: &'a Settings,
     secrets: &'a mut dyn Secrets,
-    alike: HashMap<(Likeness<'a>, Option<Effective>), Host>,
+    match_exec: MatchExec,
+    alike: HashMap<(Likeness<'a>, Option<Effective>), (Host, Way)>,
+    /// The bastions that were resolved, by the chain that leads to them.
+    pub(super) bastions: HashMap<String, Arc<Host>>,
+    /// The bastions that are being resolved, each for the one before.
+    pub(super) on_the_way: Vec<String>,
     /// What is said about user and port before ssh_config is asked.
     logins: HashMap<Likeness<'a>, Login>,
     keys: KeyFiles,
     /// What is said about the host, where somebody wants to know.
-    notes: Option<Notes>,
+    pub(super) notes: Option<Notes>,
 }
 
 #[derive(Debug, Default)]
-struct Notes {
+pub(super) struct Notes {
     settings: Vec<Setting>,
     ignored: Vec<Ignored>,
-    refusal: Option<String>,
 }
 
 /// Where a host is, before ssh_config is asked.
@@ -123,23 +159,51 @@ impl Secrets for Unfetched {
 }
 
 impl<'a> Resolver<'a> {
-    fn new(inventory: &'a Inventory, overrides: &'a Overrides, secrets: &'a mut dyn Secrets) -> Self {
+    fn new(
+        inventory: &'a Inventory,
+        overrides: &'a Overrides,
+        bastion_flags: &'a Settings,
+        secrets: &'a mut dyn Secrets,
+    ) -> Self {
         let home = overrides.home.clone().or_else(dirs::home_dir);
         let keys = KeyFiles { home, ..KeyFiles::default() };
-        Self { inventory, overrides, secrets, alike: HashMap::new(), logins: HashMap::new(), keys, notes: None }
+        Self {
+            inventory,
+            overrides,
+            bastion_flags,
+            secrets,
+            match_exec: MatchExec::default(),
+            alike: HashMap::new(),
+            bastions: HashMap::new(),
+            on_the_way: Vec::new(),
+            logins: HashMap::new(),
+            keys,
+            notes: None,
+        }
     }
 
     fn host(&mut self, target: &Target) -> Result<Arc<Host>> {
+        self.one(target, None)
+    }
+
+    /// Resolves a target, or a bastion: then `hop` is set, and to the route that leads to it where that is decided.
+    pub(super) fn one(&mut self, target: &Target, hop: Option<Option<Route>>) -> Result<Arc<Host>> {
+        let is_bastion = hop.is_some();
         let login = Login { user: target.user.as_deref().map(str::to_owned), port: target.port };
         let (place, likeness) = match &target.address {
             Some(address) => {
                 let address = address.to_string();
-                let likeness = Likeness { layer: None, groups: &[], target: login, name: Login::default() };
+                let name = Login::default();
+                let likeness = Likeness { layer: None, groups: &[], target: login, name, is_bastion };
                 (Place { known_as: address.clone(), address, given: None }, likeness)
             }
-            None => self.listed(target, login)?,
+            None => {
+                let (place, likeness) = self.listed(target, login)?;
+                (place, Likeness { is_bastion, ..likeness })
+            }
         };
         let found = self.ssh_config(&target.name, &place, &likeness)?;
+        let known_as = place.known_as;
         let (mut address, mut source) = match place.given {
             Some((_, source)) => (place.address, source),
             None => (place.address, Source::Name),
@@ -152,13 +216,17 @@ impl<'a> Resolver<'a> {
         if let Some(found) = &mut key.1 {
             found.address.clear();
         }
-        let mut host = match self.alike.get(&key) {
-            Some(host) => host.clone(),
+        let (mut host, way) = match self.alike.get(&key) {
+            Some(alike) => alike.clone(),
             None => {
-                let host = self.template(&target.name, &key.0, Openssh(key.1.as_ref()))?;
-                self.alike.insert(key, host.clone());
-                host
+                let alike = self.template(&target.name, &key.0, Openssh(key.1.as_ref()))?;
+                self.alike.insert(key, alike.clone());
+                alike
             }
+        };
+        host.route = match hop.flatten() {
+            Some(route) => route,
+            None => self.route(&way, [&target.name, &known_as])?,
         };
         host.name = target.name.to_string();
         host.address = address;
@@ -177,11 +245,12 @@ impl<'a> Resolver<'a> {
                 self.logins.entry(likeness.clone()).or_insert(Login { user, port })
             }
         };
+        let exec = |command: &str| self.match_exec.succeeds(command);
         let given = Given {
             user: login.user.as_deref(),
             port: login.port,
             host_name: place.given.as_ref().map(|(address, _)| *address),
-            exec: None,
+            exec: self.overrides.match_exec.then_some(&exec),
         };
         let found = config.lookup(&place.known_as, &given)?;
         for warning in &found.warnings {
@@ -213,7 +282,7 @@ impl<'a> Resolver<'a> {
                 (place, Login { user: user.map(str::to_owned), port })
             }
         };
-        Ok((place, Likeness { layer: *layer, groups, target: login, name: written }))
+        Ok((place, Likeness { layer: *layer, groups, target: login, name: written, is_bastion: false }))
     }
 
     fn layers<'n>(&self, name: &'n str, likeness: &Likeness<'a>) -> Layers<'n>
@@ -223,15 +292,16 @@ impl<'a> Resolver<'a> {
         let inventory = self.inventory;
         Layers {
             inventory,
-            flags: &self.overrides.flags,
+            flags: if likeness.is_bastion { self.bastion_flags } else { &self.overrides.flags },
             host: likeness.layer.and_then(|id| inventory.layers.get(id)),
             groups: inventory.reach(likeness.groups),
             name,
+            is_bastion: likeness.is_bastion,
         }
     }
 
     /// Makes a host with everything but its name and address.
-    fn template(&mut self, name: &str, likeness: &Likeness<'a>, ssh: Openssh<'_>) -> Result<Host> {
+    fn template(&mut self, name: &str, likeness: &Likeness<'a>, ssh: Openssh<'_>) -> Result<(Host, Way)> {
         let inventory = self.inventory;
         let layers = self.layers(name, likeness);
         let mut host = Host::new("", "");
@@ -239,7 +309,7 @@ impl<'a> Resolver<'a> {
         self.settle(&layers, "user", found, ssh.text(Keyword::User), &mut host.user, String::clone);
         let found = layers.port(likeness)?;
         self.settle(&layers, "port", found, ssh.port(), &mut host.port, ToString::to_string);
-        self.refuse_jump(&layers, ssh)?;
+        let way = self.way(&layers, ssh)?;
         let found = layers.get("host_key", |layer| layer.host_key.as_ref())?;
         self.settle(&layers, "host_key", found, ssh.host_key(), &mut host.host_key, |policy| {
             policy_name(*policy).to_owned()
@@ -255,20 +325,21 @@ impl<'a> Resolver<'a> {
             &layers,
             "alive_count",
             None,
-            ssh.alive_count(),
+            ssh.number(Keyword::ServerAliveCountMax),
             &mut host.timeouts.alive_count,
             ToString::to_string,
         );
+        ssh.connection(&mut host, &mut |name, value, source| self.note(name, value, || source))?;
         self.auth(&layers, ssh, &mut host)?;
         host.vars = layers.vars()?;
         host.groups = layers.groups.iter().map(|(id, _)| inventory.group(*id).name.to_string()).collect();
         if let Some(notes) = &mut self.notes {
             notes.ignored = ssh.ignored();
         }
-        Ok(host)
+        Ok((host, way))
     }
 
-    fn note(&mut self, name: &'static str, value: &str, source: impl FnOnce() -> Source) {
+    pub(super) fn note(&mut self, name: &'static str, value: &str, source: impl FnOnce() -> Source) {
         if let Some(notes) = &mut self.notes {
             notes.settings.push(Setting { name, value: value.to_owned(), source: source() });
         }
@@ -318,56 +389,32 @@ impl<'a> Resolver<'a> {
         if let Some((alias, source)) = ssh.text(Keyword::HostKeyAlias) {
             self.note("host_key_alias", &alias, || source);
             host.host_key_alias = Some(alias);
-        }
-        Ok(())
-    }
-
-    fn refuse_jump(&mut self, layers: &Layers<'_>, ssh: Openssh<'_>) -> Result<()> {
-        let (refusal, value, source) = match layers.get("jump", |layer| layer.jump.as_ref())? {
-            Some(jump) if jump.value == "none" => {
-                self.note("jump", jump.value, || layers.source(&jump));
-                return Ok(());
-            }
-            Some(jump) => {
-                let origin = layers.origin(&jump);
-                let refusal = format!("jump is not supported by this version yet: {origin}");
-                (refusal, jump.value.clone(), layers.source(&jump))
-            }
-            None => match ssh.proxy() {
-                None => return Ok(()),
-                Some((keyword, value)) => {
-                    let (name, origin) = (layers.name, &value.origin);
-                    let refusal = format!("{keyword} is not supported by this version yet: host \"{name}\" ({origin})");
-                    (refusal, value.text.clone(), Source::SshConfig(origin.clone()))
-                }
-            },
-        };
-        self.note("jump", &value, || source);
-        match &mut self.notes {
-            Some(notes) => notes.refusal = Some(refusal),
-            None => return Err(usage(refusal)),
+        } else {
+            self.note("host_key_alias", "none", || Source::BuiltIn);
         }
         Ok(())
     }
 
     fn auth(&mut self, layers: &Layers<'_>, ssh: Openssh<'_>, host: &mut Host) -> Result<()> {
+        let methods = ssh.methods(&mut |name, value, source| self.note(name, value, || source))?;
         let mut password = layers.get("password", |layer| layer.password.as_ref())?;
-        if let (Some(found), Some(source)) = (&password, ssh.off(Keyword::PasswordAuthentication)) {
-            self.keys.warn(format!(
-                "{} is not offered: PasswordAuthentication no, {source}",
-                layers.said("password", found)
-            ));
+        if let (Some(found), Some(why)) = (&password, methods.no_password().map(|(why, _)| why)) {
+            self.keys.warn(format!("{} is not offered: {why}", layers.said("password", found)));
             password = None;
         }
-        let paths = self.identities(layers, ssh, password.is_some())?;
-        host.auth.agent = self.agent(layers, ssh, password.is_some())?;
+        let paths = self.identities(layers, ssh, &methods, password.is_some())?;
+        host.auth.agent = self.agent(layers, ssh, &methods, password.is_some())?;
         host.auth.identities = paths.into_iter().map(Identity::File).collect();
+        if methods.no_keys().is_none() {
+            host.auth.certificates = self.certificates(ssh);
+        }
+        host.auth.methods = methods.list;
         host.auth.password = self.secret(layers, password, SecretUse::Password)?;
         if !host.auth.identities.is_empty() {
             let passphrase = layers.get("passphrase", |layer| layer.passphrase.as_ref())?;
             host.auth.passphrase = self.secret(layers, passphrase, SecretUse::Passphrase)?;
         }
-        if self.overrides.with_become {
+        if self.overrides.with_become && !layers.is_bastion {
             let password = layers.get("become_password", |layer| layer.become_password.as_ref())?;
             host.become_password = self.secret(layers, password, SecretUse::Become)?;
         }
@@ -376,7 +423,13 @@ impl<'a> Resolver<'a> {
 
     /// Decides which agent signs, and whether for other keys than the configured ones: not where a password is given, or
     /// the keys are said to be all, because each refused key counts as a failed login.
-    fn agent(&mut self, layers: &Layers<'_>, ssh: Openssh<'_>, has_password: bool) -> Result<AgentUse> {
+    fn agent(
+        &mut self,
+        layers: &Layers<'_>,
+        ssh: Openssh<'_>,
+        methods: &Methods,
+        has_password: bool,
+    ) -> Result<AgentUse> {
         let (socket, source) = if let Some(found) = layers.get("agent", |layer| layer.agent.as_ref())? {
             let socket = Some(found.value.clone()).filter(|path| *path != Path::new("none"));
             (socket, layers.source(&found))
@@ -390,21 +443,42 @@ impl<'a> Resolver<'a> {
             || identity.is_some_and(|identity| identity.value.is_empty())
             || ssh.on(Keyword::IdentitiesOnly).is_some();
         Ok(match socket {
-            Some(_) if ssh.off(Keyword::PubkeyAuthentication).is_some() => AgentUse::Off,
+            Some(_) if methods.no_keys().is_some() => AgentUse::Off,
             Some(socket) if is_limited => AgentUse::OnlyConfigured(socket),
             Some(socket) => AgentUse::On(socket),
             None => AgentUse::Off,
         })
     }
 
-    fn identities(&mut self, layers: &Layers<'_>, ssh: Openssh<'_>, has_password: bool) -> Result<Vec<PathBuf>> {
+    /// Returns the certificates that are there; one that is not is no reason to stop, as with ssh.
+    fn certificates(&mut self, ssh: Openssh<'_>) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        for (path, source) in ssh.certificates() {
+            match std::fs::File::open(&path) {
+                Ok(_) => {
+                    self.note("certificate", &path.display().to_string(), || source);
+                    paths.push(path);
+                }
+                Err(cause) => {
+                    let what = format!("cannot read certificate {} of {source}", path.display());
+                    self.keys.warn(Error::new(ErrorKind::LocalFile, what).caused_by(cause).chain());
+                }
+            }
+        }
+        paths
+    }
+
+    fn identities(
+        &mut self,
+        layers: &Layers<'_>,
+        ssh: Openssh<'_>,
+        methods: &Methods,
+        has_password: bool,
+    ) -> Result<Vec<PathBuf>> {
         let found = layers.get("identity", |layer| layer.identity.as_ref())?;
-        let (paths, source) = if let Some(source) = ssh.off(Keyword::PubkeyAuthentication) {
+        let (paths, source) = if let Some((why, source)) = methods.no_keys() {
             if let Some(found) = found.filter(|found| !found.value.is_empty()) {
-                self.keys.warn(format!(
-                    "{} is not offered: PubkeyAuthentication no, {source}",
-                    layers.said("identity", &found)
-                ));
+                self.keys.warn(format!("{} is not offered: {why}", layers.said("identity", &found)));
             }
             (Vec::new(), source)
         } else if let Some(found) = found {
@@ -441,7 +515,10 @@ impl<'a> Resolver<'a> {
         found: Option<Found<'_, SecretRef>>,
         what: SecretUse,
     ) -> Result<Option<Secret>> {
-        let Some(found) = found else { return Ok(None) };
+        let Some(found) = found.filter(|_| layers.is_bastion || !self.overrides.without_logins) else {
+            self.note(name_of(what), "none", || Source::BuiltIn);
+            return Ok(None);
+        };
         if self.notes.is_some() {
             self.note(name_of(what), &reference(found.value), || layers.source(&found));
         }

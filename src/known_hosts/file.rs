@@ -189,6 +189,24 @@ impl KnownFile {
         }
     }
 
+    /// Returns where another key of this one's type stands for `name`.
+    pub(super) fn other(&self, name: &str, blob: &[u8]) -> Option<Place> {
+        let key_type = parse::key_type(blob);
+        let data = self.data();
+        let is_other = |key: &&Key| key.marker == Marker::Plain && Some(key.key_type) == key_type && *key.blob != *blob;
+        let found = data.keys_of(name).into_iter().find(is_other);
+        found.map(|key| self.place(key))
+    }
+
+    /// Returns where `blob` is an authority for the hosts of a line that names `name`, or with `None` the first of any.
+    pub(super) fn authority(&self, name: &str, blob: Option<&[u8]>) -> Option<Place> {
+        let data = self.data();
+        let keys = data.keys_of(name);
+        let found =
+            keys.into_iter().find(|key| key.marker == Marker::Authority && blob.is_none_or(|blob| *key.blob == *blob));
+        found.map(|key| self.place(key))
+    }
+
     pub(super) fn warnings(&self) -> Vec<Warning> {
         let place = |line| Place { file: self.path.clone(), line };
         self.data().warnings.iter().map(|&(line, what)| Warning { place: place(line), what }).collect()

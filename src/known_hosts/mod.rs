@@ -7,6 +7,7 @@
 mod file;
 mod parse;
 mod record;
+mod remove;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use file::KnownFile;
 
 /// Returns a public key's fingerprint as OpenSSH shows it: `SHA256:` and the hash in base64 without padding.
@@ -82,6 +83,33 @@ pub enum Verdict {
     Revoked(Place),
 }
 
+/// A key that a server proved to have, and what the files say of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Presented {
+    /// The key as SSH sends it; of a certificate the key that it is for.
+    pub blob: Vec<u8>,
+    /// What the files say; a valid certificate of a known authority is a match.
+    pub verdict: Verdict,
+}
+
+impl Presented {
+    /// Joins a key with what is said of it.
+    pub fn new(blob: Vec<u8>, verdict: Verdict) -> Self {
+        Self { blob, verdict }
+    }
+
+    /// Returns the key's type, such as `ssh-ed25519`; empty when it is malformed.
+    pub fn key_type(&self) -> &str {
+        key_type(&self.blob).unwrap_or_default()
+    }
+
+    /// Returns the key's fingerprint, `SHA256:…`.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.blob)
+    }
+}
+
 /// What became of a key that was to be recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recorded {
@@ -93,6 +121,35 @@ pub enum Recorded {
     Changed(KnownKey),
     /// The key is revoked; nothing was written.
     Revoked(Place),
+    /// One line was added, and the host's others were removed. What still names the host with another key of the type
+    /// stands in a pattern or in another file.
+    Replaced(Option<Place>),
+}
+
+/// A key that is to be recorded with others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NewKey {
+    /// [`Host::known_hosts_name`](crate::Host::known_hosts_name).
+    pub name: String,
+    /// The key as SSH sends it.
+    pub blob: Vec<u8>,
+    /// Whether it may take the place of the host's other keys. Default: no.
+    pub replaces: bool,
+}
+
+impl NewKey {
+    /// Takes a key that replaces nothing.
+    pub fn new(name: impl Into<String>, blob: impl Into<Vec<u8>>) -> Self {
+        Self { name: name.into(), blob: blob.into(), replaces: false }
+    }
+
+    /// Lets it take the place of the host's other keys.
+    #[must_use]
+    pub fn replacing(mut self) -> Self {
+        self.replaces = true;
+        self
+    }
 }
 
 /// A line that could not be read, and was skipped as OpenSSH does.
@@ -152,8 +209,24 @@ impl Store {
     /// # Blocking
     /// For other threads and processes that record in the same file, at most 10 s.
     pub fn record(&self, known: &KnownHosts, path: &Path, name: &str, key_blob: &[u8]) -> Result<Recorded> {
-        let file = self.file(path)?;
-        record::record(&file, known, name, key_blob)
+        let recorded = self.record_all(known, path, &[NewKey::new(name, key_blob)])?;
+        recorded.into_iter().next().ok_or_else(|| Error::new(ErrorKind::Internal, "nothing became of a key"))
+    }
+
+    /// Records keys at once, and says what became of each: all of what is to be written is, or nothing.
+    ///
+    /// As [`record`](Self::record), with one write for all lines. Where keys are replaced, a new file takes the place of
+    /// the old one with its mode and owner, and is on disk by then; a symbolic link stays one. A host that is replaced is
+    /// taken out of every line that names it plainly or hashed, and those that named nobody else are removed. Patterns,
+    /// `@cert-authority`, `@revoked`, comments and what cannot be read stay byte for byte.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record).
+    ///
+    /// # Blocking
+    /// As [`record`](Self::record).
+    pub fn record_all(&self, known: &KnownHosts, path: &Path, keys: &[NewKey]) -> Result<Vec<Recorded>> {
+        record::record(&*self.file(path)?, known, keys)
     }
 }
 
@@ -194,6 +267,20 @@ impl KnownHosts {
             Verdict::Revoked(place) => Some(place),
             _ => None,
         }
+    }
+
+    /// Returns where `key_blob` is marked `@cert-authority` for the server `name`, if it is.
+    ///
+    /// It does not vouch for anything by itself, and may be revoked besides: ask [`revoked`](Self::revoked).
+    pub fn authority(&self, name: &str, key_blob: &[u8]) -> Option<Place> {
+        let name = name.to_ascii_lowercase();
+        self.files.iter().find_map(|file| file.authority(&name, Some(key_blob)))
+    }
+
+    /// Tells whether any `@cert-authority` may vouch for the server `name`: only then is it worth asking for certificates.
+    pub fn has_authority(&self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        self.files.iter().any(|file| file.authority(&name, None).is_some())
     }
 
     /// Returns the types of the keys known for `name`, in the order of the files and lines, each once.

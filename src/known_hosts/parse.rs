@@ -131,7 +131,8 @@ fn parse_part(bytes: &[u8]) -> Parsed {
     parsed
 }
 
-fn parse_line(number: u64, line: &[u8]) -> Result<Option<Line>, &'static str> {
+/// Reads one line without its end; `None` when it says nothing.
+pub(super) fn parse_line(number: u64, line: &[u8]) -> Result<Option<Line>, &'static str> {
     // A carriage return belongs to the line end of another system's editor.
     let mut fields = line.split(|byte| matches!(byte, b' ' | b'\t' | b'\r')).filter(|field| !field.is_empty());
     let mut next = || match fields.next() {

@@ -412,6 +412,132 @@ fn a_file_that_cannot_be_written_is_an_error() {
     }
 }
 
+#[test]
+fn authorities_vouch_for_their_hosts_alone() {
+    let ground = Ground::new();
+    let hosts = ground.with(format!(
+        "@cert-authority *.example,!bad.example {}\na.example {}\n@revoked * {}\n",
+        field(ED, 1),
+        field(ED, 2),
+        field(RSA, 3),
+    ));
+    assert_eq!(hosts.authority("A.example", &blob(ED, 1)), Some(ground.place(1)));
+    assert_eq!(hosts.authority("bad.example", &blob(ED, 1)), None);
+    assert_eq!(hosts.authority("a.example", &blob(ED, 2)), None, "a plain key is no authority");
+    assert_eq!(hosts.authority("a.example", &blob(RSA, 3)), None);
+    assert!(hosts.has_authority("a.example") && !hosts.has_authority("bad.example"));
+}
+
+#[test]
+fn keys_are_recorded_together() {
+    let ground = Ground::new();
+    let store = Store::default();
+    let hosts = store.open(&[ground.path()]).unwrap();
+    fs::write(ground.path(), format!("old {}\n@revoked * {}", field(ED, 1), field(ED, 7))).unwrap();
+    let keys = [
+        NewKey::new("New", blob(ED, 2)),
+        NewKey::new("new", blob(ED, 2)),
+        NewKey::new("new", blob(EC, 3)),
+        NewKey::new("new", blob(ED, 4)),
+        NewKey::new("old", blob(ED, 1)),
+        NewKey::new("old", blob(ED, 5)),
+        NewKey::new("other", blob(ED, 7)).replacing(),
+    ];
+    let recorded = store.record_all(&hosts, &ground.path(), &keys).unwrap();
+    assert_eq!(
+        recorded,
+        [
+            Recorded::Added,
+            Recorded::AlreadyThere,
+            Recorded::Added,
+            Recorded::Changed(known(&ground, 3, ED, 2)),
+            Recorded::AlreadyThere,
+            Recorded::Changed(known(&ground, 1, ED, 1)),
+            Recorded::Revoked(ground.place(2)),
+        ]
+    );
+    let expected =
+        format!("old {}\n@revoked * {}\nnew {}\nnew {}\n", field(ED, 1), field(ED, 7), field(ED, 2), field(EC, 3),);
+    assert_eq!(fs::read_to_string(ground.path()).unwrap(), expected);
+    let error =
+        store.record_all(&hosts, &ground.path(), &[NewKey::new("a", blob(ED, 1)), NewKey::new("*", blob(ED, 1))]);
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Usage);
+    assert_eq!(fs::read_to_string(ground.path()).unwrap(), expected, "all or nothing");
+    assert_eq!(store.record_all(&hosts, &ground.path(), &[]).unwrap(), []);
+}
+
+#[test]
+fn a_replaced_key_leaves_the_rest_the_mode_and_the_link() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let ground = Ground::new();
+    let real = ground.dir.path().join("real");
+    let system = ground.dir.path().join("system");
+    let text = format!("# mine\nweb1,web2 {}\nweb1 {}\nweb3 {}", field(ED, 1), field(RSA, 2), field(ED, 3));
+    fs::write(&real, text).unwrap();
+    fs::write(&system, format!("web* {}\n", field(ED, 4))).unwrap();
+    fs::set_permissions(&real, Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::symlink(&real, ground.path()).unwrap();
+    let inode = fs::metadata(&real).unwrap().ino();
+    let store = Store::default();
+    let hosts = store.open(&[ground.path(), system.clone()]).unwrap();
+    let keys = [
+        NewKey::new("web1", blob(ED, 9)).replacing(),
+        NewKey::new("web1", blob(ED, 9)).replacing(),
+        NewKey::new("web5", blob(EC, 5)),
+    ];
+    let recorded = store.record_all(&hosts, &ground.path(), &keys).unwrap();
+    let left = Place { file: system, line: 1 };
+    assert_eq!(recorded, [Recorded::Replaced(Some(left)), Recorded::AlreadyThere, Recorded::Added]);
+    let expected = format!(
+        "# mine\nweb2 {}\nweb3 {}\nweb1 {}\nweb5 {}\n",
+        field(ED, 1),
+        field(ED, 3),
+        field(ED, 9),
+        field(EC, 5),
+    );
+    assert_eq!(fs::read_to_string(&real).unwrap(), expected);
+    assert!(fs::symlink_metadata(ground.path()).unwrap().is_symlink());
+    let metadata = fs::metadata(&real).unwrap();
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o640);
+    assert_ne!(metadata.ino(), inode, "another file took its place");
+    assert_eq!(fs::read_dir(ground.dir.path()).unwrap().count(), 3, "no temporary file is left");
+    assert_eq!(hosts.verdict("web1", &blob(ED, 9)), Verdict::Match);
+    assert_eq!(hosts.verdict("web1", &blob(RSA, 2)), Verdict::OtherTypeKnown(known(&ground, 4, ED, 9)));
+    // The next one is added to the new file.
+    assert_eq!(store.record(&hosts, &ground.path(), "web6", &blob(EC, 6)).unwrap(), Recorded::Added);
+    assert_eq!(fs::read_to_string(&real).unwrap(), format!("{expected}web6 {}\n", field(EC, 6)));
+}
+
+#[test]
+fn replacing_and_recording_side_by_side_lose_nothing() {
+    let ground = Ground::new();
+    fs::write(ground.path(), (0..50).map(|n| format!("old{n} {}\n", field(ED, n))).collect::<String>()).unwrap();
+    std::thread::scope(|scope| {
+        for part in 0..4 {
+            let path = ground.path();
+            // A store of its own each, as another process has.
+            scope.spawn(move || {
+                let store = Store::default();
+                let hosts = store.open(std::slice::from_ref(&path)).unwrap();
+                for n in (part..50).step_by(4) {
+                    let keys = [
+                        NewKey::new(format!("old{n}"), blob(ED, 1000 + n)).replacing(),
+                        NewKey::new(format!("new{n}"), blob(ED, 2000 + n)),
+                    ];
+                    let recorded = store.record_all(&hosts, &path, &keys).unwrap();
+                    assert_eq!(recorded, [Recorded::Replaced(None), Recorded::Added]);
+                }
+            });
+        }
+    });
+    let text = fs::read_to_string(ground.path()).unwrap();
+    let lines: BTreeSet<String> = text.lines().map(str::to_owned).collect();
+    let old = (0..50).map(|n| format!("old{n} {}", field(ED, 1000 + n)));
+    let expected: BTreeSet<String> = old.chain((0..50).map(|n| format!("new{n} {}", field(ED, 2000 + n)))).collect();
+    assert_eq!((text.lines().count(), lines), (100, expected));
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_parsed(bytes: Vec<u8>, name: String) {

@@ -8,18 +8,27 @@ use crate::error::{Phase, Result};
 use crate::event::{EventKind, Note, Outcome, Stream};
 use crate::host::Host;
 use crate::spool::SpoolSet;
-use crate::transport::{ExecLimits, Session};
+use crate::transport::{Ended, ExecLimits, ExecRequest, Session};
 
+mod context;
+mod copy_id;
 mod exec;
 mod get;
 mod ping;
 mod put;
+mod scan;
+mod script;
+mod template;
 mod transfer;
 
+pub use context::Context;
+pub use copy_id::{CopiedId, CopyId, Proof};
 pub use exec::{Exec, ExecOutput};
 pub use get::Get;
 pub use ping::Ping;
 pub use put::Put;
+pub use scan::Scan;
+pub use script::{MAX_SCRIPT_BYTES, Script};
 pub use transfer::Transferred;
 
 /// What is done on each host: a command, a transfer, or a closure of a library user.
@@ -139,6 +148,18 @@ pub trait Emit {
     fn emit(&self, kind: EventKind) -> Result<()>;
 }
 
+/// Opens more sessions for a job, through the transport of its pool and in turn with the pool's other logins.
+pub trait Connect {
+    /// Connects and logs in; a drop before the login is tried again as [`Host::retries`] says.
+    ///
+    /// # Errors
+    /// As [`Transport::connect`](crate::Transport::connect).
+    ///
+    /// # Blocking
+    /// Until logged in, for at most `budget` and the host's connect timeout; waiting for a turn is not charged.
+    fn connect(&self, host: &Arc<Host>, budget: &Budget) -> Result<Box<dyn Session>>;
+}
+
 /// What an operation has besides its session: the host, its budget, and the way to report.
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
@@ -158,6 +179,8 @@ pub struct Job<'a> {
     pub is_watched: bool,
     /// Where events go.
     pub events: &'a dyn Emit,
+    /// Where more sessions come from.
+    pub sessions: &'a dyn Connect,
 }
 
 impl fmt::Debug for Job<'_> {
@@ -176,8 +199,18 @@ impl Job<'_> {
         session: &mut dyn Session,
         command: impl Into<Vec<u8>>,
         on_output: &mut dyn FnMut(Stream, Vec<u8>) -> Result<()>,
-    ) -> Result<crate::transport::Ended> {
-        session.exec(&crate::transport::ExecRequest::new(command), self.limits, self.budget, on_output)
+    ) -> Result<Ended> {
+        let ended = session.exec(&ExecRequest::new(command), self.limits, self.budget, on_output)?;
+        self.note_guard(&ended);
+        Ok(ended)
+    }
+
+    /// Opens another session, such as the same host's by another login.
+    ///
+    /// # Errors
+    /// As [`Connect::connect`].
+    pub fn connect(&self, host: &Arc<Host>) -> Result<Box<dyn Session>> {
+        self.sessions.connect(host, self.budget)
     }
 
     /// Reports that the job entered a phase.
@@ -205,6 +238,15 @@ impl Job<'_> {
     /// As [`Emit::emit`].
     pub fn transfer(&self, path: &str, done: u64, total: u64) -> Result<()> {
         self.emit(EventKind::Transfer { host: Arc::clone(self.host), path: path.to_owned(), done, total })
+    }
+
+    /// Reports that no guard watched over a command, where that is so.
+    fn note_guard(&self, ended: &Ended) {
+        if let Some(why) = &ended.unguarded {
+            let note = Note::Unguarded(why.clone());
+            // How the command ended is the result even where nobody collects any more.
+            let _ = self.emit(EventKind::Note { host: Arc::clone(self.host), note });
+        }
     }
 
     /// Reports something about the host that does not change the result.

@@ -5,15 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Pool;
-use crate::transport::{ExecLimits, Transport};
+use crate::transport::{ExecLimits, RETRY_DELAY, Transport};
 
 /// How many hosts may be in flight at once when nobody says.
 const FANOUT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 /// Below what sshd's `MaxStartups 10:30:100` begins to drop (sshd_config(5)).
 const STARTS_PER_ADDRESS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
 const MAX_OUTPUT_BYTES: u64 = 1 << 30;
-const RETRY_DELAY: Duration = Duration::from_millis(200);
-
 /// How many hosts may fail before a run starts no more of them.
 ///
 /// Failed, unreachable, lost and timed out hosts count. A run that crosses its threshold drains, and its summary says
@@ -69,6 +67,7 @@ pub(super) struct Options {
     pub(super) retry_op: u32,
     pub(super) splay: Duration,
     pub(super) rollout: Vec<Wave>,
+    pub(super) same_output: Option<u8>,
     pub(super) phase_events: bool,
     pub(super) output_events: bool,
 }
@@ -87,6 +86,7 @@ impl Default for Options {
             retry_op: 0,
             splay: Duration::ZERO,
             rollout: Vec::new(),
+            same_output: None,
             phase_events: false,
             output_events: true,
         }
@@ -154,6 +154,13 @@ impl PoolBuilder {
         self
     }
 
+    /// Sets whether commands that run longer than 300 ms get a guard on their host, which ends them when they are stopped or the
+    /// connection ends ([`Session::guard`](crate::transport::Session::guard)). Default: yes.
+    pub fn guard(mut self, wanted: bool) -> Self {
+        self.options.limits.guard = wanted;
+        self
+    }
+
     /// Sets how long a whole run may take, from its start. Default: forever.
     ///
     /// What is in flight then is ended (`timed_out`), and what waits is `not_started`. Jobs of
@@ -200,6 +207,13 @@ impl PoolBuilder {
     /// Waves are cumulative and rising; the last one, every host, needs not be said. Default: that one alone.
     pub fn rollout(mut self, waves: impl IntoIterator<Item = Wave>) -> Self {
         self.options.rollout = waves.into_iter().collect();
+        self
+    }
+
+    /// Sets how many hosts of a wave, in percent, must have given the same output (standard output, standard error and exit
+    /// status) for the next wave to begin. Default: that is not looked at. The operation's output must be events.
+    pub fn same_output(mut self, percent: impl Into<Option<u8>>) -> Self {
+        self.options.same_output = percent.into();
         self
     }
 

@@ -1,18 +1,17 @@
 //! Turns: how many unauthenticated connections one address, and the pool as a whole, may have at once.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::budget::{CancelToken, Exceeded};
 
-/// What is entered: every login of the pool, or those to one address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What is entered: every login of the pool, or those to one server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Door {
     All,
-    Address(SocketAddr),
+    Server(Arc<str>),
 }
 
 /// Hands out turns in the order they were asked for. A turn that is given back goes straight to whoever waits longest.
@@ -41,21 +40,21 @@ impl Gate {
         Self { per_address: per_address.get(), all: all.map_or(usize::MAX, NonZeroUsize::get), lanes: Mutex::default() }
     }
 
-    fn limit(&self, door: Door) -> usize {
+    fn limit(&self, door: &Door) -> usize {
         match door {
             Door::All => self.all,
-            Door::Address(_) => self.per_address,
+            Door::Server(_) => self.per_address,
         }
     }
 
     /// Waits for a turn, until an abort of `token` or the `deadline`.
-    pub(super) fn enter(&self, door: Door, token: &CancelToken, deadline: Option<Instant>) -> Result<(), Exceeded> {
+    pub(super) fn enter(&self, door: &Door, token: &CancelToken, deadline: Option<Instant>) -> Result<(), Exceeded> {
         if self.limit(door) == usize::MAX {
             return Ok(());
         }
         let ticket = {
             let mut lanes = self.lanes();
-            let lane = lanes.entry(door).or_default();
+            let lane = lanes.entry(door.clone()).or_default();
             if lane.inside < self.limit(door) && lane.waiting.is_empty() {
                 lane.inside += 1;
                 return Ok(());
@@ -72,17 +71,17 @@ impl Gate {
     }
 
     /// Takes a turn without waiting, above the limit if need be.
-    pub(super) fn enter_at_once(&self, door: Door) {
+    pub(super) fn enter_at_once(&self, door: &Door) {
         if self.limit(door) != usize::MAX {
-            self.lanes().entry(door).or_default().inside += 1;
+            self.lanes().entry(door.clone()).or_default().inside += 1;
         }
     }
 
     /// Gives a turn back.
-    pub(super) fn leave(&self, door: Door) {
+    pub(super) fn leave(&self, door: &Door) {
         let limit = self.limit(door);
         let mut lanes = self.lanes();
-        let Some(lane) = lanes.get_mut(&door) else { return };
+        let Some(lane) = lanes.get_mut(door) else { return };
         if lane.inside <= limit
             && let Some(next) = lane.waiting.pop_front()
         {
@@ -91,14 +90,14 @@ impl Gate {
         }
         lane.inside -= 1;
         if lane.inside == 0 {
-            lanes.remove(&door);
+            lanes.remove(door);
         }
     }
 
-    fn give_up(&self, door: Door, ticket: &Arc<Ticket>) {
+    fn give_up(&self, door: &Door, ticket: &Arc<Ticket>) {
         {
             let mut lanes = self.lanes();
-            if let Some(lane) = lanes.get_mut(&door)
+            if let Some(lane) = lanes.get_mut(door)
                 && let Some(place) = lane.waiting.iter().position(|other| Arc::ptr_eq(other, ticket))
             {
                 lane.waiting.remove(place);
@@ -165,7 +164,7 @@ mod tests {
     }
 
     fn door() -> Door {
-        Door::Address(([127, 0, 0, 1], 22).into())
+        Door::Server("10.0.0.1:22".into())
     }
 
     fn wait_for_waiting(gate: &Gate, count: usize) {
@@ -177,20 +176,20 @@ mod tests {
     #[test]
     fn turns_are_handed_on_in_the_order_they_were_asked_for() {
         let (gate, token) = (gate(1), CancelToken::new());
-        gate.enter(door(), &token, None).unwrap();
+        gate.enter(&door(), &token, None).unwrap();
         std::thread::scope(|scope| {
             let (sender, receiver) = mpsc::channel();
             for number in 0..5 {
                 let sender = sender.clone();
                 let (gate, token) = (&gate, &token);
                 scope.spawn(move || {
-                    gate.enter(door(), token, None).unwrap();
+                    gate.enter(&door(), token, None).unwrap();
                     sender.send(number).unwrap();
-                    gate.leave(door());
+                    gate.leave(&door());
                 });
                 wait_for_waiting(gate, number + 1);
             }
-            gate.leave(door());
+            gate.leave(&door());
             drop(sender);
             assert_eq!(receiver.iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
         });
@@ -200,31 +199,31 @@ mod tests {
     #[test]
     fn an_abort_and_a_deadline_end_the_wait_and_leave_no_trace() {
         let (gate, token) = (gate(1), CancelToken::new());
-        gate.enter(door(), &token, None).unwrap();
+        gate.enter(&door(), &token, None).unwrap();
         let soon = Instant::now() + Duration::from_millis(1);
-        assert_eq!(gate.enter(door(), &token, Some(soon)), Err(Exceeded::Deadline));
+        assert_eq!(gate.enter(&door(), &token, Some(soon)), Err(Exceeded::Deadline));
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| gate.enter(door(), &token, None));
+            let waiting = scope.spawn(|| gate.enter(&door(), &token, None));
             wait_for_waiting(&gate, 1);
             token.stop(Stop::Drain);
             wait_for_waiting(&gate, 1);
             token.stop(Stop::Abort);
             assert_eq!(waiting.join().unwrap(), Err(Exceeded::Cancelled));
         });
-        gate.leave(door());
+        gate.leave(&door());
         assert!(gate.lanes().is_empty());
     }
 
     #[test]
     fn a_turn_above_the_limit_is_not_handed_on() {
         let (gate, token) = (gate(1), CancelToken::new());
-        gate.enter(door(), &token, None).unwrap();
-        gate.enter_at_once(door());
+        gate.enter(&door(), &token, None).unwrap();
+        gate.enter_at_once(&door());
         let soon = Instant::now();
-        assert!(gate.enter(door(), &token, Some(soon)).is_err());
-        gate.leave(door());
-        assert!(gate.enter(door(), &token, Some(soon)).is_err());
-        gate.leave(door());
-        assert!(gate.enter(door(), &token, Some(soon)).is_ok());
+        assert!(gate.enter(&door(), &token, Some(soon)).is_err());
+        gate.leave(&door());
+        assert!(gate.enter(&door(), &token, Some(soon)).is_err());
+        gate.leave(&door());
+        assert!(gate.enter(&door(), &token, Some(soon)).is_ok());
     }
 }

@@ -39,6 +39,7 @@ mod report;
 mod run;
 mod run_id;
 mod shared;
+mod waves;
 mod worker;
 
 pub use builder::{PoolBuilder, Threshold, Wave};
@@ -46,6 +47,7 @@ pub use control::RunControl;
 pub use handle::Handle;
 pub use imap::{Ordered, Unordered};
 pub use outputs::Outputs;
+pub use waves::WaveEnd;
 
 use builder::Options;
 use gate::Gate;

@@ -5,7 +5,11 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::report::panic_message;
+use super::waves::WaveEnd;
 use crate::event::{Event, Recorder, Sink};
+
+/// Decides whether the next wave begins.
+type Decide<'a> = &'a mut dyn FnMut(&WaveEnd) -> bool;
 
 /// Where the events of one run go: to the recorder first, then to each sink in order.
 ///
@@ -15,6 +19,7 @@ pub struct Outputs<'a> {
     recorder: Option<&'a mut dyn Recorder>,
     sinks: Vec<Option<&'a mut dyn Sink>>,
     failure: Option<String>,
+    between_waves: Option<Decide<'a>>,
 }
 
 impl fmt::Debug for Outputs<'_> {
@@ -45,6 +50,19 @@ impl<'a> Outputs<'a> {
     pub fn sink(mut self, sink: &'a mut dyn Sink) -> Self {
         self.sinks.push(Some(sink));
         self
+    }
+
+    /// Sets who decides, after each wave of a rollout but the last, whether the next begins: `false` ends the run there, and
+    /// what never began is `not_started`. No host is in flight meanwhile. Default: it begins.
+    #[must_use]
+    pub fn between_waves(mut self, decide: &'a mut dyn FnMut(&WaveEnd) -> bool) -> Self {
+        self.between_waves = Some(decide);
+        self
+    }
+
+    /// Asks whether the next wave may begin.
+    pub(super) fn may_go_on(&mut self, end: &WaveEnd) -> bool {
+        self.between_waves.as_mut().is_none_or(|decide| decide(end))
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::thread::{Builder, Scope};
 
-use super::builder::Wave;
 use super::collector::Collector;
 use super::control::RunControl;
 use super::outputs::Outputs;
 use super::shared::{Message, Shared, work};
 use super::thread_name;
+use super::waves::{Sameness, Waves};
 use super::worker::Core;
 use crate::budget::Stop;
 use crate::error::{ErrorKind, Result};
@@ -30,7 +30,9 @@ pub(super) fn run<T: Outcome + Send + 'static>(
     outputs: &mut Outputs<'_>,
     on_result: &mut dyn FnMut(HostResult<T>),
 ) -> Summary {
-    let mut tell = Teller { shared, outputs, summary: Summary::default(), events: Vec::new(), is_broken: false };
+    let options = &shared.core.options;
+    let same = (options.same_output.is_some() && !options.rollout.is_empty()).then(Sameness::default);
+    let mut tell = Teller { shared, outputs, summary: Summary::default(), events: Vec::new(), is_broken: false, same };
     tell.start();
     std::thread::scope(|scope| {
         let _abort = AbortOnUnwind(&shared.control);
@@ -38,7 +40,7 @@ pub(super) fn run<T: Outcome + Send + 'static>(
         let mut batch = Vec::new();
         let mut waves = Waves::new(shared);
         while !collector.is_done() {
-            waves.go_on(tell.summary.hosts);
+            tell.go_on(&mut waves);
             collector.next_batch(shared, &mut |taken, sender| start(scope, shared, taken, sender), None, &mut batch);
             tell.batch(&mut batch, on_result);
         }
@@ -58,34 +60,6 @@ fn start<'scope, T: Outcome + Send + 'static>(
     Ok(())
 }
 
-/// Lets go of the hosts of one wave after the other.
-struct Waves<'a, 'op, T> {
-    shared: &'a Shared<'op, T>,
-    next: std::slice::Iter<'a, Wave>,
-    reached: usize,
-}
-
-impl<'a, 'op, T: Outcome + Send + 'static> Waves<'a, 'op, T> {
-    fn new(shared: &'a Shared<'op, T>) -> Self {
-        let next = shared.core.options.rollout.iter();
-        if next.len() == 0 {
-            return Self { shared, next, reached: shared.hosts.len() };
-        }
-        shared.queue.hold_back_after(0);
-        Self { shared, next, reached: 0 }
-    }
-
-    /// Begins the next wave when all of those before it are `done`. A crossed threshold has stopped the run by then.
-    fn go_on(&mut self, done: usize) {
-        let hosts = self.shared.hosts.len();
-        while done >= self.reached && self.reached < hosts {
-            let reach = self.next.next().map_or(hosts, |wave| wave.reach(hosts));
-            self.shared.queue.release(reach.saturating_sub(self.reached));
-            self.reached = self.reached.max(reach);
-        }
-    }
-}
-
 /// Tells the outputs, counts the results, and hands them on.
 struct Teller<'a, 'op, 'o, T> {
     shared: &'a Shared<'op, T>,
@@ -94,6 +68,8 @@ struct Teller<'a, 'op, 'o, T> {
     events: Vec<Event>,
     /// Whether hosts were left out because their secret was refused elsewhere.
     is_broken: bool,
+    /// What the hosts of the wave wrote, where that decides.
+    same: Option<Sameness>,
 }
 
 impl<T: Outcome + Send + 'static> Teller<'_, '_, '_, T> {
@@ -107,11 +83,19 @@ impl<T: Outcome + Send + 'static> Teller<'_, '_, '_, T> {
         let mut results = Vec::new();
         for message in batch.drain(..) {
             match message {
-                Message::Event(event) => self.events.push(event),
+                Message::Event(event) => {
+                    if let Some(same) = &mut self.same {
+                        same.hear(&event);
+                    }
+                    self.events.push(event);
+                }
                 Message::Done(result) => {
                     self.summary.count(result.class());
                     let is_broken = result.error().is_some_and(|error| error.kind() == ErrorKind::Breaker);
                     self.is_broken |= is_broken;
+                    if let Some(same) = &mut self.same {
+                        same.finished(&result.report);
+                    }
                     self.tell(EventKind::Finished(Arc::clone(&result.report)));
                     results.push(result);
                 }
@@ -120,6 +104,34 @@ impl<T: Outcome + Send + 'static> Teller<'_, '_, '_, T> {
         }
         self.deliver();
         results.into_iter().for_each(on_result);
+    }
+
+    /// Begins the next wave when the one before is over and lets it.
+    fn go_on(&mut self, waves: &mut Waves<'_, '_, T>) {
+        let Some(end) = waves.ended(self.summary.hosts, self.summary.failures()) else { return };
+        if end.number > 0 && !(self.is_same_enough(end.number) && self.outputs.may_go_on(&end)) {
+            self.shared.control.stop(Stop::Drain, StopReason::Rollout);
+            return;
+        }
+        // A rollout of one wave is none.
+        if end.next < end.hosts {
+            self.tell(EventKind::Wave { number: end.number + 1, begins: end.next, reaches: end.done + end.next });
+            self.deliver();
+        }
+        waves.begin(&end);
+    }
+
+    /// Tells whether enough hosts of a wave gave the same output.
+    fn is_same_enough(&mut self, number: usize) -> bool {
+        let (Some(same), Some(wanted)) = (&mut self.same, self.shared.core.options.same_output) else { return true };
+        let (most, hosts) = same.take();
+        if most * 100 >= usize::from(wanted) * hosts {
+            return true;
+        }
+        let what = format!("wave {number}: {most} of {hosts} hosts gave the same output, less than {wanted}%");
+        self.tell(EventKind::Warning(what));
+        self.deliver();
+        false
     }
 
     fn finish(mut self) -> Summary {

@@ -1,11 +1,10 @@
 //! What a worker does with one host: connect, run the operation, make the result.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::builder::Options;
 use super::clock::Clock;
@@ -14,9 +13,10 @@ use super::report::{Task, never_started, panicked};
 use crate::budget::{Budget, CancelToken, Exceeded, Stop};
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::event::{Class, EventKind, Facts, HostResult, Note, Outcome, StopReason};
-use crate::op::{Emit, Job, Operation};
+use crate::host::Host;
+use crate::op::{Connect, Emit, Job, Operation};
 use crate::spool::SpoolSet;
-use crate::transport::{Session, Transport, Turn, Watch};
+use crate::transport::{Session, Transport, Turn, Watch, is_drop_before_login, spread};
 
 /// What every worker of a pool shares.
 pub(super) struct Core {
@@ -81,7 +81,7 @@ impl Link<'_> {
         self.splay()?;
         let mut again = 0;
         loop {
-            let mut session = self.connect(&budget)?;
+            let mut session = self.connect(self.task.host, &budget)?;
             self.enter(Phase::Running)?;
             let limited = core.options.timeout.map(|timeout| budget.limited(timeout));
             let job = Job {
@@ -93,9 +93,14 @@ impl Link<'_> {
                 spools,
                 is_watched: events.is_some() && core.options.output_events,
                 events: self,
+                sessions: self,
             };
             self.has_begun.set(true);
-            let error = match op.run(&mut *session, &job) {
+            let done = op.run(&mut *session, &job);
+            for note in session.take_notes() {
+                self.note(self.task.host, note, &budget);
+            }
+            let error = match done {
                 Ok(value) => {
                     let facts = value.facts();
                     session.close();
@@ -140,7 +145,7 @@ impl Link<'_> {
         if token.stopped().is_some() || budget.remaining().is_some_and(|left| left <= delay) {
             return Err(error);
         }
-        self.note(Note::Retrying { attempt, error: error.clone(), delay }, budget);
+        self.note(self.task.host, Note::Retrying { attempt, error: error.clone(), delay }, budget);
         match token.wait(Stop::Drain, Instant::now().checked_add(delay)) {
             None => Ok(()),
             Some(Stop::Drain) => Err(error),
@@ -149,8 +154,7 @@ impl Link<'_> {
     }
 
     /// Connects, again after a drop before the login (DESIGN section 7, `--retries`).
-    fn connect(&self, budget: &Budget) -> Result<Box<dyn Session>> {
-        let host = self.task.host;
+    fn connect(&self, host: &Arc<Host>, budget: &Budget) -> Result<Box<dyn Session>> {
         let watch = ConnectWatch {
             link: self,
             budget: budget.limited(host.timeouts.connect),
@@ -172,9 +176,9 @@ impl Link<'_> {
         }
     }
 
-    fn note(&self, note: Note, budget: &Budget) {
+    fn note(&self, host: &Arc<Host>, note: Note, budget: &Budget) {
         if let Some(events) = self.context.events {
-            let host = Arc::clone(self.task.host);
+            let host = Arc::clone(host);
             // A run that nobody collects any more is aborted: the budget tells.
             let _ = budget.uncharged(|| events.emit(EventKind::Note { host, note }));
         }
@@ -201,6 +205,17 @@ impl Emit for Link<'_> {
     }
 }
 
+impl Connect for Link<'_> {
+    fn connect(&self, host: &Arc<Host>, budget: &Budget) -> Result<Box<dyn Session>> {
+        // The host's report counts its own attempts.
+        let attempts = self.attempts.replace(0);
+        let session = Link::connect(self, host, budget);
+        self.attempts.set(attempts);
+        self.enter(Phase::Running)?;
+        session
+    }
+}
+
 /// Hears of one host's attempts to connect. `held` counts the turns it has now.
 struct ConnectWatch<'a> {
     link: &'a Link<'a>,
@@ -214,18 +229,22 @@ impl Watch for ConnectWatch<'_> {
     }
 
     fn note(&self, note: Note) {
-        self.link.note(note, &self.budget);
+        self.link.note(self.link.task.host, note, &self.budget);
+    }
+
+    fn note_about(&self, bastion: &Arc<Host>, note: Note) {
+        self.link.note(bastion, note, &self.budget);
     }
 
     /// A host that has a turn already (it races a second address) gets the next at once, above the limit if need be: two
     /// hosts must not wait for each other's.
-    fn turn(&self, address: SocketAddr, budget: &Budget) -> Result<Turn> {
+    fn turn(&self, endpoint: &str, budget: &Budget) -> Result<Turn> {
         let gate = Arc::clone(&self.link.context.core.gate);
-        let door = Door::Address(address);
+        let door = Door::Server(endpoint.into());
         if self.held.load(Ordering::SeqCst) > 0 {
-            gate.enter_at_once(door);
+            gate.enter_at_once(&door);
         } else {
-            let wait = || self.link.clock.queued(|| self.wait_for_turn(&gate, door));
+            let wait = || self.link.clock.queued(|| self.wait_for_turn(&gate, &door));
             // The transport may wait under a narrower budget than the one that covers all attempts.
             let waited = if std::ptr::eq(budget, &self.budget) {
                 budget.uncharged(wait)
@@ -237,65 +256,18 @@ impl Watch for ConnectWatch<'_> {
         self.held.fetch_add(1, Ordering::SeqCst);
         let held = Arc::clone(&self.held);
         Ok(Turn::new(move || {
-            gate.leave(door);
+            gate.leave(&door);
             if held.fetch_sub(1, Ordering::SeqCst) == 1 {
-                gate.leave(Door::All);
+                gate.leave(&Door::All);
             }
         }))
     }
 }
 
 impl ConnectWatch<'_> {
-    fn wait_for_turn(&self, gate: &Gate, door: Door) -> Result<(), Exceeded> {
+    fn wait_for_turn(&self, gate: &Gate, door: &Door) -> Result<(), Exceeded> {
         let Context { token, deadline, .. } = *self.link.context;
         gate.enter(door, token, deadline)?;
-        gate.enter(Door::All, token, deadline).inspect_err(|_| gate.leave(door))
-    }
-}
-
-/// Tells whether a server under load may have dropped the connection: a reset or an end before the login, or a line that
-/// is not SSH's ("Exceeded MaxStartups").
-fn is_drop_before_login(error: &Error) -> bool {
-    match (error.kind(), error.phase()) {
-        (ErrorKind::Disconnected, Some(phase)) => phase.is_before_session(),
-        (ErrorKind::Protocol, phase) => phase == Some(Phase::Banner),
-        _ => false,
-    }
-}
-
-/// What a delay is cut to before it is doubled: far beyond any use, and well within a `Duration`.
-const LONGEST_DELAY: Duration = Duration::from_secs(1 << 32);
-
-/// Doubles the delay with each failed attempt and spreads it by half either way, so that a herd does not return as one.
-fn spread(delay: Duration, doublings: u32) -> Duration {
-    let delay = delay.min(LONGEST_DELAY).saturating_mul(1 << doublings.min(6));
-    delay.mul_f64(0.5 + fastrand::f64())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_drops_before_the_login_are_worth_another_attempt() {
-        let is_drop = |kind, phase| is_drop_before_login(&Error::new(kind, "x").in_phase(phase));
-        assert!(is_drop(ErrorKind::Disconnected, Phase::Banner));
-        assert!(is_drop(ErrorKind::Disconnected, Phase::Login));
-        assert!(is_drop(ErrorKind::Protocol, Phase::Banner));
-        assert!(!is_drop(ErrorKind::Protocol, Phase::KeyExchange));
-        assert!(!is_drop(ErrorKind::Disconnected, Phase::Running));
-        assert!(!is_drop(ErrorKind::Connect, Phase::Connect));
-        assert!(!is_drop(ErrorKind::Timeout, Phase::Banner));
-        assert!(!is_drop(ErrorKind::Login, Phase::Login));
-        assert!(!is_drop(ErrorKind::HostKey, Phase::HostKey));
-    }
-
-    #[test]
-    fn delays_double_within_their_spread() {
-        for doublings in 0..4 {
-            let delay = spread(Duration::from_millis(200), doublings);
-            assert!(delay >= Duration::from_millis(100 << doublings));
-            assert!(delay < Duration::from_millis(300 << doublings));
-        }
+        gate.enter(&Door::All, token, deadline).inspect_err(|_| gate.leave(door))
     }
 }

@@ -82,7 +82,9 @@ impl<W: Write + Send> Json<W> {
                     &Retrying { host, attempt: *attempt, phase, error, delay_s: seconds(*delay) },
                 )
             }
+            Note::Unguarded(reason) => self.line(event, "unguarded", &Unguarded { host, reason }),
             Note::Warning(message) => self.line(event, "warning", &Warning { host: Some(host), message }),
+            Note::Detail(message) => self.line(event, "detail", &Warning { host: Some(host), message }),
         }
     }
 
@@ -186,6 +188,9 @@ impl<W: Write + Send> Sink for Json<W> {
             EventKind::Transfer { host, path, done, total } => {
                 self.line(event, "transfer", &Transfer { host: &host.name, path, done: *done, total: *total })
             }
+            EventKind::Wave { number, begins, reaches } => {
+                self.line(event, "wave", &WaveLine { number: *number, begins: *begins, reaches: *reaches })
+            }
             EventKind::Finished(report) => self.finished(event, report),
             EventKind::Stopping { stop, reason, running } => self.stopping(event, *stop, *reason, running),
             EventKind::RunFinished(summary) => {
@@ -258,6 +263,12 @@ struct Banner<'a> {
 }
 
 #[derive(Serialize)]
+struct Unguarded<'a> {
+    host: &'a str,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
 struct Retrying<'a> {
     host: &'a str,
     attempt: u32,
@@ -281,6 +292,13 @@ struct Output<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     base64: Option<String>,
     eol: bool,
+}
+
+#[derive(Serialize)]
+struct WaveLine {
+    number: usize,
+    begins: usize,
+    reaches: usize,
 }
 
 #[derive(Serialize)]
@@ -425,7 +443,9 @@ mod tests {
                 note("a", key),
                 r#"{"event":"host_key","host":"a","action":"recorded","key_type":"ssh-ed25519","fingerprint":"SHA256:x"}"#,
             ),
+            (note("a", Note::Detail("x".into())), r#"{"event":"detail","host":"a","message":"x"}"#),
             (note("a", Note::Banner("hi\n".into())), r#"{"event":"banner","host":"a","text":"hi\n"}"#),
+            (note("a", Note::Unguarded("x".into())), r#"{"event":"unguarded","host":"a","reason":"x"}"#),
             (
                 note("a", retrying),
                 r#"{"event":"retrying","host":"a","attempt":1,"phase":"banner","error":"Exceeded MaxStartups","delay_s":0.4}"#,

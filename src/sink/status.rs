@@ -47,6 +47,7 @@ pub struct Status<W> {
     options: StatusOptions,
     recorded: usize,
     accepted: usize,
+    replaced: usize,
     retries: usize,
     files: u64,
     bytes: u64,
@@ -67,6 +68,7 @@ impl<W: Write + Send> Status<W> {
             options,
             recorded: 0,
             accepted: 0,
+            replaced: 0,
             retries: 0,
             files: 0,
             bytes: 0,
@@ -87,6 +89,9 @@ impl<W: Write + Send> Status<W> {
             }
             EventKind::Note { host, note } => self.note(&mut out, host, note),
             EventKind::Warning(message) if is_loud => line(&mut out, format_args!("warning: {}", escape(message))),
+            EventKind::Wave { number, begins, reaches } if is_loud => {
+                line(&mut out, format_args!("wave {number}: {}, {reaches} in all", count(*begins, "host")));
+            }
             EventKind::Finished(report) => self.finished(&mut out, report),
             EventKind::Stopping { stop, reason, running } => stopping(&mut out, *stop, *reason, running),
             EventKind::RunFinished(summary) => {
@@ -111,6 +116,8 @@ impl<W: Write + Send> Status<W> {
                 match action {
                     HostKeyAction::Recorded => self.recorded += 1,
                     HostKeyAction::Accepted => self.accepted += 1,
+                    HostKeyAction::Replaced => self.replaced += 1,
+                    HostKeyAction::Changed | HostKeyAction::Known | HostKeyAction::Unknown => {}
                 }
                 if is_verbose {
                     line(out, format_args!("{name}: host key {}: {key_type} {fingerprint}", action.as_str()));
@@ -132,7 +139,11 @@ impl<W: Write + Send> Status<W> {
             Note::Warning(message) if !self.options.quiet => {
                 line(out, format_args!("{name}: warning: {}", escape(message)));
             }
-            Note::Banner(_) | Note::Warning(_) => {}
+            Note::Detail(message) if is_verbose => line(out, format_args!("{name}: {}", escape(message))),
+            Note::Unguarded(reason) if is_verbose => {
+                line(out, format_args!("{name}: no guard: {}", escape(reason)));
+            }
+            Note::Banner(_) | Note::Unguarded(_) | Note::Warning(_) | Note::Detail(_) => {}
         }
     }
 
@@ -169,6 +180,9 @@ impl<W: Write + Send> Status<W> {
         }
         if self.recorded > 0 {
             extras.push(format!("{} recorded", count(self.recorded, "host key")));
+        }
+        if self.replaced > 0 {
+            extras.push(format!("{} replaced", count(self.replaced, "host key")));
         }
         if self.accepted > 0 {
             extras.push(format!("{} accepted unrecorded", count(self.accepted, "host key")));
@@ -231,6 +245,7 @@ impl<W> fmt::Debug for Status<W> {
 fn stopping(out: &mut String, stop: Stop, reason: StopReason, running: &[Arc<Host>]) {
     let why = match reason {
         StopReason::Threshold => "too many failures: ",
+        StopReason::Rollout => "the rollout ends here: ",
         StopReason::Breaker => "too many refused logins: ",
         StopReason::Deadline => "the run's deadline passed: ",
         StopReason::Terminate => "terminated: ",
@@ -388,13 +403,19 @@ mod tests {
 
     #[test]
     fn verbose_shows_what_is_otherwise_counted() {
-        let events = [recorded("a"), retrying("a"), note("a", Note::Banner("one\n\x1b[2J\n".into()))];
+        let events = [
+            recorded("a"),
+            retrying("a"),
+            note("a", Note::Banner("one\n\x1b[2J\n".into())),
+            note("a", Note::Unguarded("x".into())),
+        ];
         assert_eq!(
             written(StatusOptions { verbose: 1, ..StatusOptions::default() }, &events),
             "fleet: a: host key recorded: ssh-ed25519 SHA256:x\n\
              fleet: a: attempt 1 failed: not SSH: Exceeded\\nMaxStartups; next in 0.4s\n\
              fleet: a: banner: one\n\
-             fleet: a: banner: \\x1b[2J\n"
+             fleet: a: banner: \\x1b[2J\n\
+             fleet: a: no guard: x\n"
         );
     }
 

@@ -4,6 +4,7 @@
 //! no name, mode 0600, in `$FLEET_TMPDIR`, else `$TMPDIR`, else `/var/tmp` (`/tmp` is memory on many systems). Equal outputs
 //! are kept once.
 
+mod input;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::Result;
+pub use input::Input;
+pub(crate) use input::Piece;
 use store::{Body, Content, Store};
 
 /// The memory that a run's spools share unless told otherwise: 32 MiB.

@@ -1,4 +1,4 @@
-//! Logging in: keys in order, then the password, what the server says to each, and logins of several steps.
+//! Logging in: keys and the password in their order, what the server says to each, and logins of several steps.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::raw::{Signing, is_after_signature};
 use super::wait::Driver;
 use crate::budget::Budget;
 use crate::error::{Error, ErrorKind, Phase, Result};
-use crate::host::{Host, Identity, Secret};
+use crate::host::{Host, Identity, LoginMethod, Secret};
 
 const PUBLICKEY: &str = "publickey";
 const PASSWORD: &str = "password";
@@ -41,9 +41,14 @@ impl Keyring {
         Ok(Some((agent, keys)))
     }
 
+    /// Returns the keys that the agent of a host has. One that does not answer has none.
+    pub(super) fn agent_keys(&self, host: &Host, budget: &Budget) -> Arc<[AgentKey]> {
+        self.agent(host, budget).ok().flatten().map(|(_, held)| held).unwrap_or_default()
+    }
+
     /// Tells whether the agent of a host has an identity's key. One that does not answer has none.
     pub(super) fn agent_has(&self, host: &Host, identity: &Identity, budget: &Budget) -> bool {
-        let Ok(Some((_, held))) = self.agent(host, budget) else { return false };
+        let held = self.agent_keys(host, budget);
         self.keys.public(identity).key.is_some_and(|key| held.iter().any(|held| *held.plain() == key))
     }
 }
@@ -125,24 +130,47 @@ impl<'a> Login<'a> {
         Err(self.refusal())
     }
 
-    /// Tries what the server offers until something is taken.
+    /// Tries what the server offers, in the host's order, until something is taken.
     fn round(&mut self, offered: Option<&[String]>) -> Result<Verdict> {
-        if offered.is_none_or(|offered| has(offered, PUBLICKEY)) {
-            let verdict = self.with_keys()?;
+        let mut offered = offered.map(<[String]>::to_vec);
+        for method in &self.host.auth.methods {
+            let verdict = match (method, &self.host.auth.password) {
+                (LoginMethod::PublicKey, _) if may(&offered, PUBLICKEY) => self.with_keys()?,
+                (LoginMethod::PublicKey, _) | (_, None) => Verdict::Refused,
+                (method, Some(password)) => self.with_leave(password, *method, &mut offered)?,
+            };
             if verdict != Verdict::Refused {
                 return Ok(verdict);
             }
         }
-        match &self.host.auth.password {
-            Some(password) if !self.is_password_refused => self.with_leave(password, offered),
-            _ => Ok(Verdict::Refused),
-        }
+        Ok(Verdict::Refused)
     }
 
     /// Tries the password, if it may be tried: one that is wrong must not be tried on every host.
-    fn with_leave(&mut self, password: &'a Secret, offered: Option<&[String]>) -> Result<Verdict> {
+    fn with_leave(
+        &mut self,
+        password: &'a Secret,
+        method: LoginMethod,
+        offered: &mut Option<Vec<String>>,
+    ) -> Result<Verdict> {
+        // Refused as one method it is not tried as the other: asking again may lock the account.
+        if self.is_password_refused {
+            return Ok(Verdict::Refused);
+        }
+        // After a refused key: a server that takes only keys must not see a password. Only `password` comes without being
+        // asked for.
+        if offered.is_none() && (!self.refused.is_empty() || method == LoginMethod::KeyboardInteractive) {
+            *offered = Some(self.methods()?).filter(|methods| !methods.is_empty());
+        }
+        let is_spent = method == LoginMethod::Password && self.steps.iter().any(|step| step == PASSWORD_NAME);
+        if is_spent || !may(offered, method.as_str()) {
+            return Ok(Verdict::Refused);
+        }
         let leave = self.keyring.breakers.enter(&self.host.user, password, self.budget)?;
-        let tried = self.with_password(password, offered);
+        let tried = match method {
+            LoginMethod::KeyboardInteractive => self.with_answers(password),
+            _ => self.with_password(password, offered),
+        };
         match &tried {
             Ok(Verdict::In | Verdict::Step(_)) => leave.accepted(),
             Ok(Verdict::Refused) if self.is_password_refused => leave.refused(),
@@ -164,7 +192,14 @@ impl<'a> Login<'a> {
                 (None, Arc::default())
             }
         };
-        let mut offers: VecDeque<_> = offers(self.host, &self.keyring.keys, &held).into();
+        let mut named = Vec::new();
+        for path in &self.host.auth.certificates {
+            match self.keyring.keys.certificate(path) {
+                Ok(certificate) => named.push(certificate),
+                Err(error) => self.troubled(error),
+            }
+        }
+        let mut offers: VecDeque<_> = offers(self.host, &self.keyring.keys, &named, &held).into();
         while let Some(offer) = offers.pop_front() {
             if self.steps.contains(&offer.name) {
                 continue;
@@ -238,6 +273,11 @@ impl<'a> Login<'a> {
                 return Ok(Tried::Unsigned);
             }
         };
+        if self.host.auth.only_key.as_ref().is_some_and(|only| only != key.public_blob()) {
+            let what = format!("{} is not the private half of the wanted key", offer.name);
+            self.unusable.get_or_insert(Error::new(ErrorKind::Usage, what));
+            return Ok(Tried::Unsigned);
+        }
         let user = &self.host.user;
         let line = offer.certificate.as_ref().map_or(key.public_line(), |certificate| &certificate.line);
         let tried = self.driver.drive(self.budget, |link| {
@@ -261,46 +301,36 @@ impl<'a> Login<'a> {
         Ok(Tried::Refused)
     }
 
-    /// Offers the password, as `password` and, where the server does not take that, as the answer to its question.
-    fn with_password(&mut self, password: &'a Secret, offered: Option<&[String]>) -> Result<Verdict> {
-        let mut offered = offered.map(<[String]>::to_vec);
-        if offered.is_none() && !self.refused.is_empty() {
-            // After a refused key: a server that takes only keys must not see a password.
-            offered = Some(self.methods()?).filter(|methods| !methods.is_empty());
+    /// Offers the password as `password`.
+    fn with_password(&mut self, password: &'a Secret, offered: &mut Option<Vec<String>>) -> Result<Verdict> {
+        let user = &self.host.user;
+        let tried = self
+            .driver
+            .drive(self.budget, |link| link.session(|session| session.userauth_password(user, password.expose())));
+        if is_accepted(tried)? {
+            return Ok(Verdict::In);
         }
-        let is_known = offered.is_some();
-        let offers = |offered: &Option<Vec<String>>, name| offered.as_deref().is_none_or(|list| has(list, name));
-        if offers(&offered, PASSWORD) && !self.steps.iter().any(|step| step == PASSWORD_NAME) {
-            let user = &self.host.user;
-            let tried = self
-                .driver
-                .drive(self.budget, |link| link.session(|session| session.userauth_password(user, password.expose())));
-            if is_accepted(tried)? {
-                return Ok(Verdict::In);
-            }
-            let methods = self.methods()?;
-            // Where `password` is offered, it was the password that was refused: asking again may lock the account.
-            if has(&methods, PASSWORD) || methods.is_empty() {
-                self.is_password_refused = true;
-                self.refused.push(PASSWORD_NAME.to_owned());
-                return Ok(Verdict::Refused);
-            }
-            if is_known {
-                self.steps.push(PASSWORD_NAME.to_owned());
-                return Ok(Verdict::Step(methods));
-            }
-            offered = Some(methods);
-            if !offers(&offered, KEYBOARD) {
-                self.refused.push(PASSWORD_NAME.to_owned());
-                return Ok(Verdict::Refused);
-            }
-        }
-        if !offers(&offered, KEYBOARD) {
+        let methods = self.methods()?;
+        // Where `password` is offered, it was the password that was refused.
+        if has(&methods, PASSWORD) || methods.is_empty() {
+            self.is_password_refused = true;
+            self.refused.push(PASSWORD_NAME.to_owned());
             return Ok(Verdict::Refused);
         }
-        self.with_answers(password)
+        if offered.is_some() {
+            self.steps.push(PASSWORD_NAME.to_owned());
+            return Ok(Verdict::Step(methods));
+        }
+        // It was never offered; keyboard-interactive may be.
+        let is_last = !has(&methods, KEYBOARD) || !self.host.auth.methods.contains(&LoginMethod::KeyboardInteractive);
+        if is_last {
+            self.refused.push(PASSWORD_NAME.to_owned());
+        }
+        *offered = Some(methods);
+        Ok(Verdict::Refused)
     }
 
+    /// Gives the password as the answer to the server's question.
     fn with_answers(&mut self, password: &'a Secret) -> Result<Verdict> {
         let user = &self.host.user;
         let mut answers = Answers::new(password);
@@ -375,6 +405,11 @@ impl<'a> Login<'a> {
 
 const PASSWORD_NAME: &str = "the password";
 const KEYBOARD_NAME: &str = "the password (keyboard-interactive)";
+
+/// Tells whether a method is offered, as far as is known.
+fn may(offered: &Option<Vec<String>>, name: &str) -> bool {
+    offered.as_deref().is_none_or(|methods| has(methods, name))
+}
 
 fn has(methods: &[String], name: &str) -> bool {
     methods.iter().any(|method| method == name)

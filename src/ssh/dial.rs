@@ -9,8 +9,10 @@ use nix::poll::{PollFd, PollFlags, poll};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::wait::poll_timeout;
-use crate::budget::Budget;
+use crate::budget::{Budget, Stop};
 use crate::error::{Error, ErrorKind, Phase, Result};
+use crate::event::Note;
+use crate::transport::Watch;
 
 /// How long one address has before the next is tried beside it (RFC 8305 section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -21,11 +23,48 @@ const USER_TIMEOUT: Duration = Duration::from_secs(45);
 /// How long a stop may go unnoticed when it has no descriptor to wake the wait.
 const BLIND_WAIT: Duration = Duration::from_millis(100);
 
+/// How long after one attempt the next is made (sshconnect.c: ssh_connect_direct).
+const NEXT_ATTEMPT: Duration = Duration::from_secs(1);
+
+/// Connects to the first address that answers, from one of the addresses of this machine if there are any; up to so many
+/// times, as `ConnectionAttempts` says, and within the budget.
+///
+/// # Errors
+/// As [`dial`], of the last attempt.
+pub(super) fn dial_again(
+    addresses: &[SocketAddr],
+    from: &[SocketAddr],
+    attempts: u32,
+    watch: &dyn Watch,
+    budget: &Budget,
+) -> Result<Socket> {
+    let mut attempt = 1;
+    loop {
+        let error = match dial(addresses, from, budget) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => error,
+        };
+        let is_theirs = matches!(error.kind(), ErrorKind::Connect | ErrorKind::Disconnected | ErrorKind::Timeout);
+        let is_over = budget.exceeded().is_some() || budget.remaining().is_some_and(|left| left <= NEXT_ATTEMPT);
+        if !is_theirs || attempt >= attempts || is_over {
+            return Err(error);
+        }
+        watch.note(Note::Retrying { attempt, error: error.clone(), delay: NEXT_ATTEMPT });
+        // A stop of any kind ends it: a host that is not reached yet is not waited for.
+        if budget.cancel_token().wait(Stop::Drain, Instant::now().checked_add(NEXT_ATTEMPT)).is_some() {
+            budget.check(Phase::Connect)?;
+            return Err(error);
+        }
+        attempt += 1;
+    }
+}
+
 /// Connects to the first address that answers.
 ///
 /// # Errors
-/// `Connect` when all of them refused; `LocalLimit` when this machine could not try; else what ended the budget.
-pub(super) fn dial(addresses: &[SocketAddr], budget: &Budget) -> Result<Socket> {
+/// `Connect` when all of them refused; `LocalLimit` when this machine could not try; `Usage` when it has no address to
+/// connect from; else what ended the budget.
+fn dial(addresses: &[SocketAddr], from: &[SocketAddr], budget: &Budget) -> Result<Socket> {
     let mut waiting = addresses.iter();
     let mut attempts: Vec<(Socket, SocketAddr)> = Vec::new();
     let mut next_at = Instant::now();
@@ -35,7 +74,15 @@ pub(super) fn dial(addresses: &[SocketAddr], budget: &Budget) -> Result<Socket> 
         let is_time = attempts.is_empty() || Instant::now() >= next_at;
         if is_time && let Some(address) = waiting.next() {
             next_at = Instant::now() + ATTEMPT_DELAY;
-            match begin(*address) {
+            let source = match from.iter().find(|source| source.is_ipv4() == address.is_ipv4()) {
+                None if !from.is_empty() => {
+                    last_error.get_or_insert_with(|| cannot_bind(from, *address, "it is of another address family"));
+                    continue;
+                }
+                source => source,
+            };
+            let socket = open(*address, source)?;
+            match begin(socket, *address) {
                 Ok((socket, true)) => return ready(socket, *address),
                 Ok((socket, false)) => attempts.push((socket, *address)),
                 Err(cause) if is_local_limit(&cause) => return Err(failed(*address, &cause)),
@@ -70,8 +117,27 @@ pub(super) fn dial(addresses: &[SocketAddr], budget: &Budget) -> Result<Socket> 
     }
 }
 
-fn begin(address: SocketAddr) -> io::Result<(Socket, bool)> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+/// Makes a socket, bound to an address of this machine where one is wanted.
+fn open(address: SocketAddr, source: Option<&SocketAddr>) -> Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))
+        .map_err(|cause| failed(address, &cause))?;
+    let Some(source) = source else { return Ok(socket) };
+    socket.bind(&(*source).into()).map_err(|cause| match cause.raw_os_error() {
+        // No port is free: that is no fault of the address.
+        Some(libc::EADDRINUSE) => failed(address, &io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)),
+        _ if cause.raw_os_error() != Some(libc::EADDRNOTAVAIL) && is_local_limit(&cause) => failed(address, &cause),
+        _ => cannot_bind(std::slice::from_ref(source), address, &plain(&cause)),
+    })?;
+    Ok(socket)
+}
+
+fn cannot_bind(from: &[SocketAddr], address: SocketAddr, why: &str) -> Error {
+    let from: Vec<_> = from.iter().map(|source| source.ip().to_string()).collect();
+    let what = format!("cannot connect to {address} from {}: {why}", from.join(", "));
+    Error::new(ErrorKind::Usage, what).in_phase(Phase::Connect)
+}
+
+fn begin(socket: Socket, address: SocketAddr) -> io::Result<(Socket, bool)> {
     match socket.connect(&address.into()) {
         Ok(()) => Ok((socket, true)),
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok((socket, false)),
@@ -152,7 +218,7 @@ fn plain(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::{CancelToken, Stop};
+    use crate::budget::CancelToken;
     use std::net::{Ipv4Addr, TcpListener};
 
     fn closed_port() -> SocketAddr {
@@ -164,14 +230,14 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let open = listener.local_addr().unwrap();
         let budget = Budget::new(CancelToken::new()).limited(Duration::from_secs(5));
-        let socket = dial(&[closed_port(), open], &budget).unwrap();
+        let socket = dial(&[closed_port(), open], &[], &budget).unwrap();
         assert_eq!(socket.peer_addr().unwrap().as_socket(), Some(open));
     }
 
     #[test]
     fn a_refused_connection_says_so() {
         let address = closed_port();
-        let error = dial(&[address], &Budget::new(CancelToken::new())).unwrap_err();
+        let error = dial(&[address], &[], &Budget::new(CancelToken::new())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Connect);
         assert_eq!(error.phase(), Some(Phase::Connect));
         assert_eq!(error.to_string(), format!("cannot connect to {address}: connection refused"));
@@ -181,6 +247,6 @@ mod tests {
     fn a_stop_ends_the_dialling() {
         let cancel = CancelToken::new();
         cancel.stop(Stop::Abort);
-        assert_eq!(dial(&[closed_port()], &Budget::new(cancel)).unwrap_err().kind(), ErrorKind::Cancelled);
+        assert_eq!(dial(&[closed_port()], &[], &Budget::new(cancel)).unwrap_err().kind(), ErrorKind::Cancelled);
     }
 }

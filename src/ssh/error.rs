@@ -33,9 +33,7 @@ impl From<Error> for Fault {
 /// Sorts a failure: the connection's own, or an answer.
 pub(super) fn sort(failure: Failure, phase: Phase) -> Fault {
     let (kind, what) = match failure.code {
-        ffi::LIBSSH2_ERROR_KEX_FAILURE | ffi::LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE => {
-            (ErrorKind::Protocol, "no key exchange with this server")
-        }
+        _ if failure.is_of_key_exchange() => (ErrorKind::Protocol, "no key exchange with this server"),
         ffi::LIBSSH2_ERROR_HOSTKEY_INIT | ffi::LIBSSH2_ERROR_HOSTKEY_SIGN => {
             (ErrorKind::Protocol, "the server did not prove that it has its host key")
         }
@@ -58,6 +56,11 @@ pub(super) fn sort(failure: Failure, phase: Phase) -> Fault {
 
 /// Makes the error of a connection that ended in `phase`.
 pub(super) fn disconnected(io: &Io, ending: &Ending, phase: Phase) -> Error {
+    if let (None, Some((kind, words))) = (io.disconnect_message(), io.last_words()) {
+        // Who was logged in has lost the connection, whatever ended it.
+        let kind = if phase.is_before_session() { kind } else { ErrorKind::Disconnected };
+        return Error::new(kind, words).in_phase(phase);
+    }
     if phase == Phase::Banner
         && let Some(line) = io.preamble().first_line()
     {

@@ -7,10 +7,12 @@
 
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Instant;
 
 use socket2::Socket;
+
+use crate::error::ErrorKind;
 
 /// How many bytes libssh2 may take in one call before it has to come up for air.
 const TURN_BYTES: usize = 256 * 1024;
@@ -67,9 +69,44 @@ pub(super) fn printable(text: &str) -> String {
     line
 }
 
+/// A connection to a host, and what it goes through, if that can tell why it ended.
+pub(super) struct Reached {
+    socket: Socket,
+    way: Option<Box<dyn Way>>,
+}
+
+/// What a connection goes through: a bastion, a command.
+pub(super) trait Way: Send {
+    /// Tells why the connection ended, where that is not the server's doing.
+    fn last_words(&self) -> Option<(ErrorKind, String)>;
+
+    /// Names it.
+    fn name(&self) -> String;
+}
+
+impl Reached {
+    /// A connection that goes through something.
+    pub(super) fn through(socket: Socket, way: Box<dyn Way>) -> Self {
+        Self { socket, way: Some(way) }
+    }
+}
+
+impl From<Socket> for Reached {
+    fn from(socket: Socket) -> Self {
+        Self { socket, way: None }
+    }
+}
+
+impl AsRawFd for Reached {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
 /// A socket as libssh2 sees it.
 pub(super) struct Io {
     socket: Socket,
+    way: Option<Box<dyn Way>>,
     read_ahead: Vec<u8>,
     read_ahead_at: usize,
     preamble: Preamble,
@@ -93,9 +130,10 @@ pub(super) enum Ending {
 }
 
 impl Io {
-    pub(super) fn new(socket: Socket) -> Self {
+    pub(super) fn new(Reached { socket, way }: Reached) -> Self {
         Self {
             socket,
+            way,
             read_ahead: Vec::new(),
             read_ahead_at: 0,
             preamble: Preamble::default(),
@@ -123,6 +161,16 @@ impl Io {
     /// Tells how the connection ended, once it did; everything that came before has been handed out.
     pub(super) fn broken(&self) -> Option<&Ending> {
         self.ended.as_ref()
+    }
+
+    /// Names what the connection goes through.
+    pub(super) fn through(&self) -> Option<String> {
+        self.way.as_ref().map(|way| way.name())
+    }
+
+    /// Tells why the connection ended, where what it goes through knows.
+    pub(super) fn last_words(&self) -> Option<(ErrorKind, String)> {
+        self.way.as_ref()?.last_words()
     }
 
     /// Returns what the server said when it disconnected (RFC 4253 section 11.1).

@@ -5,18 +5,24 @@
 //! driver waits for it (`wait`), and everything unsafe is in `raw`.
 
 mod agent;
+mod algorithms;
 mod answers;
 mod auth;
+mod bastion;
 mod breaker;
+mod certificate;
 mod dial;
 mod error;
 mod files;
+mod guard;
 mod host_key;
 mod io;
 pub(crate) mod keys;
 mod offers;
+mod proxy;
 mod raw;
 mod resolve;
+mod scan;
 mod session;
 mod wait;
 mod wire;
@@ -30,11 +36,16 @@ use rayon::prelude::*;
 use crate::budget::Budget;
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::event::Note;
-use crate::host::{Host, Identity};
-use crate::transport::{Session, Transport, Watch};
+use crate::host::{Host, Identity, Route};
+use crate::public_key::PublicKey;
+use crate::transport::{Session, Transport, Turn, Watch};
+use algorithms::Offered;
 use auth::Keyring;
-use host_key::HostKeys;
+use bastion::Bastions;
+use host_key::{HostKeys, Known};
+use io::Reached;
 use raw::Link;
+pub use scan::KeyScan;
 use session::SshSession;
 use wait::Driver;
 
@@ -42,8 +53,21 @@ use wait::Driver;
 /// parsed once.
 #[derive(Default)]
 pub struct SshTransport {
+    reach: Arc<Reach>,
+}
+
+impl Drop for SshTransport {
+    fn drop(&mut self) {
+        self.reach.bastions.stop();
+    }
+}
+
+/// What the connections of a run share, those to bastions too.
+#[derive(Default)]
+struct Reach {
     keyring: Keyring,
     host_keys: HostKeys,
+    bastions: Bastions,
 }
 
 impl SshTransport {
@@ -64,6 +88,7 @@ impl SshTransport {
         let mut seen = HashSet::new();
         let distinct: Vec<_> = hosts
             .iter()
+            .flat_map(|host| std::iter::once(host).chain(host.bastions()))
             .flat_map(|host| host.auth.identities.iter().map(move |identity| (host, identity)))
             .filter(|(host, identity)| {
                 let auth = &host.auth;
@@ -74,7 +99,7 @@ impl SshTransport {
             .into_par_iter()
             .filter_map(|(host, identity)| {
                 let passphrase = host.auth.passphrase.as_ref();
-                let error = self.keyring.keys.load(identity, passphrase).err()?;
+                let error = self.reach.keyring.keys.load(identity, passphrase).err()?;
                 Some((identity.clone(), error))
             })
             .collect()
@@ -87,7 +112,18 @@ impl SshTransport {
     /// # Blocking
     /// Until the agent has listed its keys, once a run and for as long as the host's connect timeout.
     pub fn agent_has(&self, host: &Host, identity: &Identity) -> bool {
-        self.keyring.agent_has(host, identity, &Budget::grace(host.timeouts.connect))
+        self.reach.keyring.agent_has(host, identity, &Budget::grace(host.timeouts.connect))
+    }
+
+    /// Returns the public keys that the agent of a host has, in its order: without comments, certificates left out.
+    ///
+    /// An agent that cannot be asked has none.
+    ///
+    /// # Blocking
+    /// As [`agent_has`](Self::agent_has).
+    pub fn agent_keys(&self, host: &Host) -> Vec<PublicKey> {
+        let held = self.reach.keyring.agent_keys(host, &Budget::grace(host.timeouts.connect));
+        held.iter().filter_map(|key| PublicKey::from_blob(&key.blob, "")).collect()
     }
 }
 
@@ -114,51 +150,125 @@ pub fn needs_passphrase(path: &std::path::Path) -> Result<bool> {
 
 impl Transport for SshTransport {
     fn connect(&self, host: &Arc<Host>, watch: &dyn Watch, budget: &Budget) -> Result<Box<dyn Session>> {
+        let (driver, turn) = self.reach.login(host, watch, budget)?;
+        Ok(Box::new(SshSession::new(driver, Arc::clone(host), turn)))
+    }
+}
+
+impl Reach {
+    /// Reaches a host and logs in. The server may count the connection among those before the login for a moment yet: until
+    /// it has answered a request.
+    fn login(self: &Arc<Self>, host: &Host, watch: &dyn Watch, budget: &Budget) -> Result<(Driver, Turn)> {
+        self.log_in(host, watch, budget).map_err(|error| behind(host, error))
+    }
+
+    fn log_in(self: &Arc<Self>, host: &Host, watch: &dyn Watch, budget: &Budget) -> Result<(Driver, Turn)> {
         let known = self.host_keys.of(host)?;
-        watch.phase(Phase::Resolve);
-        let addresses = resolve::resolve(&host.address, host.port, budget)?;
-        let first = addresses.first().copied();
-        let first = first.ok_or_else(|| Error::new(ErrorKind::Resolve, "no address").in_phase(Phase::Resolve))?;
-        let turn = watch.turn(first, budget)?;
-        watch.phase(Phase::Connect);
-        let socket = dial::dial(&addresses, budget)?;
-        watch.phase(Phase::Banner);
-        let link = Link::new(socket).map_err(|failure| {
-            Error::new(ErrorKind::LocalLimit, "cannot make an SSH session").caused_by(failure).in_phase(Phase::Banner)
-        })?;
-        let mut driver = Driver::new(link);
-        handshake(&mut driver, &known.algorithms(), watch, budget)?;
-        driver.set_phase(Phase::HostKey);
-        watch.phase(Phase::HostKey);
+        let (mut driver, turn) = self.reach(host, &known, watch, budget)?;
         known.check(&mut driver, watch)?;
         driver.set_phase(Phase::Login);
         watch.phase(Phase::Login);
         auth::login(&mut driver, host, &self.keyring, budget)?;
-        drop(turn);
         if let Some(banner) = driver.link().userauth_banner() {
             watch.note(Note::Banner(banner));
         }
-        driver.keep_alive(&host.timeouts);
+        driver.keep_alive(&host.timeouts, u32::try_from(host.bastions().count()).unwrap_or(u32::MAX));
         driver.set_phase(Phase::Channel);
-        Ok(Box::new(SshSession::new(driver, Arc::clone(host))))
+        Ok((driver, turn))
+    }
+
+    /// Reaches a host and exchanges keys: all that comes before its key is judged. Nobody is logged in on it.
+    fn reach(
+        self: &Arc<Self>,
+        host: &Host,
+        known: &Known<'_>,
+        watch: &dyn Watch,
+        budget: &Budget,
+    ) -> Result<(Driver, Turn)> {
+        let (reached, turn) = self.open(host, watch, budget)?;
+        watch.phase(Phase::Banner);
+        let link = Link::new(reached).map_err(|failure| {
+            Error::new(ErrorKind::LocalLimit, "cannot make an SSH session").caused_by(failure).in_phase(Phase::Banner)
+        })?;
+        let mut driver = Driver::new(link);
+        handshake(&mut driver, &Offered::new(&host.algorithms, known), watch, budget)?;
+        driver.set_phase(Phase::HostKey);
+        watch.phase(Phase::HostKey);
+        Ok((driver, turn))
+    }
+
+    /// Connects to a host's port on its route.
+    fn open(self: &Arc<Self>, host: &Host, watch: &dyn Watch, budget: &Budget) -> Result<(Reached, Turn)> {
+        match &host.route {
+            Route::Direct => {
+                watch.phase(Phase::Resolve);
+                let addresses = resolve::addresses_of(host, budget)?;
+                let from = resolve::sources_of(host, budget)?;
+                let first = addresses.first().copied();
+                let nowhere = || Error::new(ErrorKind::Resolve, "no address").in_phase(Phase::Resolve);
+                let turn = watch.turn(&first.ok_or_else(nowhere)?.to_string(), budget)?;
+                watch.phase(Phase::Connect);
+                let socket = dial::dial_again(&addresses, &from, host.connection_attempts, watch, budget)?;
+                Ok((socket.into(), turn))
+            }
+            Route::Jump(bastion) => {
+                watch.phase(Phase::Connect);
+                // Several names may lead to one server, which counts its logins.
+                let endpoint = format!("{}:{} via {}", host.address, host.port, bastion.name);
+                let turn = watch.turn(&endpoint, budget)?;
+                Ok((self.bastions.tunnel(self, bastion, host, watch, budget)?, turn))
+            }
+            Route::Command(command) => {
+                watch.phase(Phase::Connect);
+                Ok((proxy::start(command)?, Turn::default()))
+            }
+        }
     }
 }
 
+/// Names the bastion in the error of a host that did not answer: it may be the one that did not.
+fn behind(host: &Host, error: Error) -> Error {
+    let Some(bastion) = host.bastion() else { return error };
+    let is_silence = matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Disconnected);
+    if !is_silence || error.to_string().contains(&bastion.name) {
+        return error;
+    }
+    let named = Error::new(error.kind(), format!("{}, behind the bastion {}", error.chain(), bastion.name));
+    error.phase().map_or(named.clone(), |phase| named.in_phase(phase))
+}
+
 /// Exchanges banners and keys; the phase changes when the server's banner has come.
-fn handshake(driver: &mut Driver, algorithms: &str, watch: &dyn Watch, budget: &Budget) -> Result<()> {
-    let fail = |fault: error::Fault, phase| fault.into_error(phase, "the SSH handshake failed");
-    driver
-        .drive(budget, |link| link.session(|session| session.method_pref(ssh2::MethodType::HostKey, algorithms)))
-        .map_err(|fault| fail(fault, Phase::Banner))?;
+fn handshake(driver: &mut Driver, offered: &Offered, watch: &dyn Watch, budget: &Budget) -> Result<()> {
+    offered.set(driver)?;
     loop {
-        let done = driver.try_step(|link| link.session(ssh2::Session::handshake));
+        let done = agree(driver);
         if driver.phase() == Phase::Banner && driver.link().io(|io| io.is_banner_over()) {
             driver.set_phase(Phase::KeyExchange);
             watch.phase(Phase::KeyExchange);
         }
-        if done.map_err(|fault| fail(fault, driver.phase()))?.is_some() {
+        let fail = |fault: error::Fault| fault.into_error(driver.phase(), "the SSH handshake failed");
+        if done.map_err(|fault| offered.blame(fail(fault)))?.is_some() {
             return Ok(());
         }
-        driver.wait(budget)?;
+        if let Err(error) = driver.wait(budget) {
+            // What the server said before it hung up may tell more than that it did.
+            let why = agree(driver).err().map(|fault| fault.into_error(driver.phase(), "the SSH handshake failed"));
+            return Err(offered.blame(why.filter(|why| why.kind() == ErrorKind::Protocol).unwrap_or(error)));
+        }
+    }
+}
+
+/// Takes a step of the handshake. Where libssh2 finds nothing to agree on, that is the reason, though the server may have
+/// hung up over it meanwhile.
+fn agree(driver: &mut Driver) -> Result<Option<()>, error::Fault> {
+    let mut disagreement = None;
+    let done = driver.try_step(|link| {
+        let step = link.session(ssh2::Session::handshake);
+        disagreement = step.as_ref().err().filter(|failure| failure.is_of_key_exchange()).cloned();
+        step
+    });
+    match disagreement {
+        Some(failure) => Err(error::sort(failure, Phase::KeyExchange)),
+        None => done,
     }
 }

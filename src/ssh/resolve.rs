@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::budget::Budget;
 use crate::error::{Error, ErrorKind, Phase, Result};
+use crate::host::{AddressFamily, Host};
 
 /// How many lookups run at once.
 const MAX_THREADS: usize = 64;
@@ -42,11 +43,41 @@ struct Threads {
     idle: usize,
 }
 
+/// Returns the addresses of a host that may be tried, at least one.
+///
+/// # Errors
+/// As [`resolve`]; `Resolve` also when none is of the wanted family.
+pub(super) fn addresses_of(host: &Host, budget: &Budget) -> Result<Vec<SocketAddr>> {
+    let (is_wanted, name): (fn(&SocketAddr) -> bool, _) = match host.address_family {
+        AddressFamily::Any => return resolve(&host.address, host.port, budget),
+        AddressFamily::Inet => (SocketAddr::is_ipv4, "IPv4"),
+        AddressFamily::Inet6 => (SocketAddr::is_ipv6, "IPv6"),
+    };
+    let mut addresses = resolve(&host.address, host.port, budget)?;
+    addresses.retain(is_wanted);
+    if addresses.is_empty() {
+        let what = format!("{} has no {name} address, and no other may be used", host.address);
+        return Err(Error::new(ErrorKind::Resolve, what).in_phase(Phase::Resolve));
+    }
+    Ok(addresses)
+}
+
+/// Returns the addresses of this machine to connect from; none where the system chooses.
+///
+/// # Errors
+/// As [`resolve`].
+pub(super) fn sources_of(host: &Host, budget: &Budget) -> Result<Vec<SocketAddr>> {
+    match &host.bind_address {
+        Some(address) => resolve(address, 0, budget),
+        None => Ok(Vec::new()),
+    }
+}
+
 /// Returns a host's addresses in the order of preference (RFC 6724), at least one.
 ///
 /// # Errors
 /// `Resolve` when the name has none; `Timeout`, `Deadline` or `Cancelled` when the budget ends first.
-pub(super) fn resolve(name: &str, port: u16, budget: &Budget) -> Result<Vec<SocketAddr>> {
+fn resolve(name: &str, port: u16, budget: &Budget) -> Result<Vec<SocketAddr>> {
     if let Ok(address) = name.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }

@@ -1,16 +1,21 @@
 //! A logged-in session: processes side by side, files, and an end that never waits.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use libssh2_sys::LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED;
 
 use super::error::Fault;
-use super::raw::{ChannelId, Exit};
+use super::guard::Guard;
+use super::raw::{ChannelId, Exit, Link};
 use super::wait::Driver;
 use crate::budget::Budget;
 use crate::error::{Error, ErrorKind, Phase, Result};
-use crate::event::Stream;
+use crate::event::{Note, Stream};
 use crate::host::Host;
 use crate::transport::{
-    Ended, ExecRequest, ExitStatus, MAX_COMMAND_BYTES, ProcId, RemoteFiles, Session, SessionEvent, Signal,
+    Ended, ExecRequest, ExitStatus, GuardState, MAX_COMMAND_BYTES, ProcId, RemoteFiles, Session, SessionEvent, Signal,
+    Turn,
 };
 
 /// The longest chunk of output, in bytes.
@@ -19,15 +24,31 @@ const CHUNK: usize = 32 * 1024;
 /// How much may wait to be written before standard input is not taken any more, in bytes.
 const BACKLOG: usize = 256 * 1024;
 
+/// After how many looks at commands that have something to say the guard is looked at all the same.
+const GUARD_EVERY: u32 = 16;
+
+/// The modes of a terminal that nobody sits at (RFC 4254 section 8): `ECHO` and `ONLCR` are off.
+const TERMINAL_MODES: [u8; 11] = [53, 0, 0, 0, 0, 72, 0, 0, 0, 0, 0];
+
+/// The character that ends the input of a terminal: `VEOF`, as every system sets it.
+const END_KEY: &[u8] = b"\x04";
+
 /// One login.
 pub(super) struct SshSession {
     driver: Driver,
     host: Arc<Host>,
+    /// The place among the logins under way: sshd frees it a moment after it has said that the login succeeded, and has done
+    /// so when it answers the first request. Given up earlier, the next connection might be one too many for `MaxStartups`.
+    turn: Option<Turn>,
     processes: Vec<Process>,
     started: u32,
+    guard: Guard,
+    /// How many looks ago the guard was looked at.
+    unguarded_looks: u32,
     has_sftp: bool,
     buffer: Vec<u8>,
     next: usize,
+    notes: Vec<Note>,
 }
 
 struct Process {
@@ -36,6 +57,9 @@ struct Process {
     stdout_bytes: u64,
     stderr_bytes: u64,
     stdin: Stdin,
+    /// Whether a terminal has to be told of the end of its input.
+    owes_end_key: bool,
+    is_guarded: bool,
     /// Which stream is read first: the other one than last time, so that neither starves.
     first: Stream,
 }
@@ -50,8 +74,39 @@ enum Stdin {
 }
 
 impl SshSession {
-    pub(super) fn new(driver: Driver, host: Arc<Host>) -> Self {
-        Self { driver, host, processes: Vec::new(), started: 0, has_sftp: false, buffer: Vec::new(), next: 0 }
+    pub(super) fn new(driver: Driver, host: Arc<Host>, turn: Turn) -> Self {
+        Self {
+            driver,
+            host,
+            turn: Some(turn),
+            processes: Vec::new(),
+            started: 0,
+            guard: Guard::new(),
+            unguarded_looks: 0,
+            has_sftp: false,
+            buffer: Vec::new(),
+            next: 0,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Asks for the host's environment; what the server refuses is told once a session, and no error, as with ssh.
+    fn set_env(&mut self, channel: ChannelId, budget: &Budget) -> Result<()> {
+        let host = Arc::clone(&self.host);
+        let mut refused = Vec::new();
+        for (name, value) in &host.env {
+            match self.driver.drive(budget, |link| link.set_env(channel, name, value)) {
+                Ok(()) => {}
+                Err(Fault::Refused(failure)) if failure.code == LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED => {
+                    refused.push(name.as_str());
+                }
+                Err(fault) => return Err(fault.into_error(Phase::Channel, "cannot set the environment")),
+            }
+        }
+        if !refused.is_empty() && self.started == 0 {
+            self.notes.push(Note::Detail(format!("the server does not set {}", refused.join(", "))));
+        }
+        Ok(())
     }
 
     pub(super) fn driver(&mut self) -> &mut Driver {
@@ -65,8 +120,45 @@ impl SshSession {
             .ok_or_else(|| Error::new(ErrorKind::Internal, "the process has ended already").in_phase(Phase::Running))
     }
 
-    /// Looks once at each process and returns what happened to one.
+    /// Looks once at the guard and at each process, and returns what happened to one.
     fn look(&mut self) -> Result<Option<SessionEvent>> {
+        let is_guards_turn = self.unguarded_looks >= GUARD_EVERY;
+        if !is_guards_turn {
+            self.unguarded_looks += 1;
+            if let Some(event) = self.look_at_processes()? {
+                return Ok(Some(event));
+            }
+        }
+        self.unguarded_looks = 0;
+        if let Some(state) = self.look_at_guard()? {
+            return Ok(Some(SessionEvent::Guard(state)));
+        }
+        if is_guards_turn { self.look_at_processes() } else { Ok(None) }
+    }
+
+    fn look_at_guard(&mut self) -> Result<Option<GuardState>> {
+        let state = self.guard.step(&mut self.driver, self.started == 1)?;
+        if state.is_some() {
+            // What was to be said to it last may fail with the connection, which shows at the next look.
+            let _ = self.release_guard();
+        }
+        Ok(state)
+    }
+
+    fn settle_guard(&mut self, budget: &Budget) -> Result<()> {
+        let settled = self.guard.settle(&mut self.driver, budget);
+        settled.map_err(|fault| fault.into_error(Phase::Channel, "the session failed"))
+    }
+
+    /// Lets the guard go once it has nothing to guard.
+    fn release_guard(&mut self) -> Result<(), Fault> {
+        if self.guard.is_at_work() || self.processes.iter().any(|process| process.is_guarded) {
+            return Ok(());
+        }
+        self.guard.dismiss(&mut self.driver)
+    }
+
+    fn look_at_processes(&mut self) -> Result<Option<SessionEvent>> {
         for _ in 0..self.processes.len() {
             self.next = if self.next + 1 < self.processes.len() { self.next + 1 } else { 0 };
             let Some(process) = self.processes.get_mut(self.next) else { break };
@@ -78,6 +170,8 @@ impl SshSession {
                 Ok(Some(Seen::Ended(ended))) => {
                     let id = process.id;
                     self.processes.remove(self.next);
+                    // Of a connection that is gone, this was the last.
+                    let _ = self.release_guard();
                     return Ok(Some(SessionEvent::Ended { id, ended }));
                 }
                 Ok(None) => {}
@@ -95,8 +189,13 @@ enum Seen {
 
 fn look_at(driver: &mut Driver, process: &mut Process, buffer: &mut [u8]) -> Result<Option<Seen>, Fault> {
     let channel = process.channel;
-    if process.stdin == Stdin::Closing && driver.try_step(|link| link.send_eof(channel))?.is_some() {
-        process.stdin = Stdin::Closed;
+    if process.stdin == Stdin::Closing {
+        if process.owes_end_key && driver.try_step(|link| link.write(channel, END_KEY))?.is_some_and(|sent| sent > 0) {
+            process.owes_end_key = false;
+        }
+        if !process.owes_end_key && driver.try_step(|link| link.send_eof(channel))?.is_some() {
+            process.stdin = Stdin::Closed;
+        }
     }
     let streams = match process.first {
         Stream::Stdout => [Stream::Stdout, Stream::Stderr],
@@ -127,7 +226,9 @@ fn look_at(driver: &mut Driver, process: &mut Process, buffer: &mut [u8]) -> Res
     if driver.try_step(|link| link.is_eof(channel).map(Some))? == Some(true) {
         return ended(driver, process).map(|ended| ended.map(Seen::Ended));
     }
-    if process.stdin == Stdin::Full && driver.link().io(|io| io.unsent()) < BACKLOG {
+    // Both were looked at when it was full; what the server sent since has just been read.
+    let is_full = |link: &Link| Ok(Some(link.io(|io| io.unsent()) >= BACKLOG || link.write_window(channel)? == 0));
+    if process.stdin == Stdin::Full && driver.try_step(|link| is_full(link))? == Some(false) {
         process.stdin = Stdin::Open;
         return Ok(Some(Seen::Event(SessionEvent::Window { id: process.id })));
     }
@@ -166,20 +267,36 @@ impl Session for SshSession {
             );
             return Err(Error::new(ErrorKind::Usage, what).in_phase(Phase::Channel));
         }
+        if self.guard.is_at_work() {
+            let what = "an earlier command of the session is still being ended";
+            return Err(Error::new(ErrorKind::Refused, what).in_phase(Phase::Channel));
+        }
         self.driver.set_phase(Phase::Channel);
         let budget = budget.narrowed(self.host.timeouts.connect);
-        let channel = self
-            .driver
-            .drive(&budget, |link| link.open_channel())
-            .map_err(|fault| refused(fault, "the server refused to open a channel"))?;
+        self.settle_guard(&budget)?;
+        let channel = self.driver.drive(&budget, |link| link.open_channel()).map_err(no_channel)?;
+        self.turn = None;
+        self.set_env(channel, &budget)?;
+        if let Some(pty) = &request.pty {
+            let asked = self.driver.drive(&budget, |link| link.request_pty(channel, pty, &TERMINAL_MODES));
+            asked.map_err(|fault| refused(fault, "the server refused a terminal"))?;
+        }
         self.driver
             .drive(&budget, |link| link.exec(channel, &request.command))
             .map_err(|fault| refused(fault, "the server refused to run the command"))?;
         let stdin = if request.stdin { Stdin::Open } else { Stdin::Closing };
         let id = ProcId(self.started);
         self.started += 1;
-        let process = Process { id, channel, stdout_bytes: 0, stderr_bytes: 0, stdin, first: Stream::Stdout };
-        self.processes.push(process);
+        self.processes.push(Process {
+            id,
+            channel,
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+            stdin,
+            owes_end_key: request.pty.is_some(),
+            is_guarded: false,
+            first: Stream::Stdout,
+        });
         self.driver.set_phase(Phase::Running);
         Ok(id)
     }
@@ -218,13 +335,29 @@ impl Session for SshSession {
         sent.map(|_| ()).map_err(|fault| fault.into_error(Phase::Running, "cannot send a signal"))
     }
 
+    fn guard(&mut self, id: ProcId, kill_after: Duration) -> bool {
+        if let Ok(process) = self.process(id) {
+            process.is_guarded = true;
+            self.guard.want(kill_after);
+        }
+        true
+    }
+
+    fn end_by_guard(&mut self, id: ProcId) -> Result<bool> {
+        if self.processes.iter().any(|process| process.id != id) {
+            return Ok(false);
+        }
+        let asked = self.guard.ask(&mut self.driver);
+        asked.map_err(|fault| fault.into_error(Phase::Running, "cannot write to the guard"))
+    }
+
     fn pump(&mut self, budget: &Budget) -> Result<SessionEvent> {
         loop {
             budget.check(self.driver.phase())?;
             if let Some(event) = self.look()? {
                 return Ok(event);
             }
-            self.driver.wait(budget)?;
+            self.driver.wait_until(budget, self.guard.due())?;
         }
     }
 
@@ -232,12 +365,18 @@ impl Session for SshSession {
         if !self.has_sftp {
             self.driver.set_phase(Phase::Channel);
             let budget = budget.narrowed(self.host.timeouts.connect);
+            self.settle_guard(&budget)?;
             self.driver
                 .drive(&budget, |link| link.open_sftp())
                 .map_err(|fault| refused(fault, "the server refused to open SFTP"))?;
+            self.turn = None;
             self.has_sftp = true;
         }
         Ok(self)
+    }
+
+    fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
     }
 
     fn is_alive(&self) -> bool {
@@ -245,11 +384,25 @@ impl Session for SshSession {
     }
 
     fn close(mut self: Box<Self>) {
+        self.guard.farewell(&mut self.driver);
         self.driver.link().close(true);
     }
 }
 
+impl Drop for SshSession {
+    fn drop(&mut self) {
+        self.guard.farewell(&mut self.driver);
+    }
+}
+
 /// Makes the error of a request that the server turned down.
+fn no_channel(fault: Fault) -> Error {
+    // sshd gives this reason (RFC 4254 section 5.1) to a session past its MaxSessions, and to no other.
+    let is_one_too_many = matches!(&fault, Fault::Refused(failure) if failure.message.contains("(connect failed)"));
+    let hint = if is_one_too_many { ", as sshd does past its MaxSessions" } else { "" };
+    refused(fault, &format!("the server refused to open a channel{hint}"))
+}
+
 fn refused(fault: Fault, what: &str) -> Error {
     match fault {
         Fault::Error(error) => error,

@@ -25,6 +25,9 @@ const BEFORE_LOGIN: u64 = 4 * 1024 * 1024;
 /// The shortest interval between two keepalives: libssh2 sends none sooner (`keepalive.c`).
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How much longer a host is waited for than the bastion before it.
+const LENIENCE: Duration = Duration::from_secs(5);
+
 /// A gap between two waits that is longer was spent on something else than this host.
 const ABSENCE: Duration = Duration::from_millis(500);
 
@@ -39,6 +42,7 @@ pub(super) struct Driver {
 struct Liveness {
     interval: Duration,
     count: u32,
+    lenience: Duration,
     silent_since: Instant,
     asked: u32,
     last_wait: Instant,
@@ -61,8 +65,8 @@ impl Driver {
         self.phase
     }
 
-    /// Watches for signs of life from now on.
-    pub(super) fn keep_alive(&mut self, timeouts: &Timeouts) {
+    /// Watches for signs of life from now on. A host behind bastions is given up after them: they are to blame.
+    pub(super) fn keep_alive(&mut self, timeouts: &Timeouts, bastions: u32) {
         if timeouts.alive_interval.is_zero() || timeouts.alive_count == 0 {
             return;
         }
@@ -70,6 +74,7 @@ impl Driver {
         self.liveness = Some(Liveness {
             interval: timeouts.alive_interval.max(SHORTEST_INTERVAL),
             count: timeouts.alive_count,
+            lenience: LENIENCE.saturating_mul(bastions),
             silent_since: now,
             asked: 0,
             last_wait: now,
@@ -116,6 +121,24 @@ impl Driver {
     /// # Errors
     /// When the budget is used up or the connection ended.
     pub(super) fn wait(&mut self, budget: &Budget) -> Result<()> {
+        self.wait_for(budget, None, None)
+    }
+
+    /// Waits as [`wait`](Self::wait), at most until a moment when something else is due.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub(super) fn wait_until(&mut self, budget: &Budget, due: Option<Instant>) -> Result<()> {
+        let longest = due.map(|due| due.saturating_duration_since(Instant::now()));
+        self.wait_for(budget, None, longest)
+    }
+
+    /// Waits as [`wait`](Self::wait), also for another descriptor, and no longer than `longest`.
+    pub(super) fn wait_beside(&mut self, budget: &Budget, fd: BorrowedFd<'_>, longest: Option<Duration>) -> Result<()> {
+        self.wait_for(budget, Some(fd), longest)
+    }
+
+    fn wait_for(&mut self, budget: &Budget, beside: Option<BorrowedFd<'_>>, longest: Option<Duration>) -> Result<()> {
         budget.check(self.phase)?;
         if self.phase.is_before_session() && self.link.io(|io| io.received()) > BEFORE_LOGIN {
             let what = "the server sent 4 MiB before the login";
@@ -128,13 +151,13 @@ impl Driver {
             return Err(error);
         }
         self.link.io(Io::flush);
-        let timeout = self.timeout(budget)?;
+        let timeout = self.timeout(budget)?.min(longest.unwrap_or(Duration::MAX));
         let mut flags = PollFlags::POLLIN;
         // libssh2 itself never waits to write: `Io` takes everything.
         if self.link.io(|io| io.unsent()) > 0 {
             flags |= PollFlags::POLLOUT;
         }
-        self.link.io(|io| poll_for(io.as_fd(), flags, budget, timeout))?;
+        self.link.io(|io| poll_for_any(io.as_fd(), flags, beside, budget, timeout))?;
         self.link.io(|io| {
             if io.unsent() > 0 {
                 io.flush();
@@ -162,8 +185,9 @@ impl Driver {
         }
         let silence = now.duration_since(liveness.silent_since);
         let limit = liveness.interval.saturating_mul(liveness.count);
-        if silence >= limit {
-            let what = format!("no sign of life for {}", seconds(limit));
+        if silence >= limit + liveness.lenience {
+            let through = self.link.io(|io| io.through().map_or_else(String::new, |way| format!(", behind {way}")));
+            let what = format!("no sign of life for {}{through}", seconds(limit + liveness.lenience));
             return Err(Error::new(ErrorKind::Disconnected, what).in_phase(self.phase));
         }
         if silence >= liveness.interval.saturating_mul(liveness.asked + 1) {
@@ -178,10 +202,22 @@ impl Driver {
 
 /// Polls one descriptor together with those of a stop.
 pub(super) fn poll_for(fd: BorrowedFd<'_>, flags: PollFlags, budget: &Budget, timeout: Duration) -> Result<bool> {
+    poll_for_any(fd, flags, None, budget, timeout)
+}
+
+/// Polls a descriptor, another one for reading, and those of a stop; tells whether the first is ready.
+fn poll_for_any(
+    fd: BorrowedFd<'_>,
+    flags: PollFlags,
+    beside: Option<BorrowedFd<'_>>,
+    budget: &Budget,
+    timeout: Duration,
+) -> Result<bool> {
     let wake = budget.cancel_token().wake_fds();
     let timeout = if wake.is_complete() { timeout } else { timeout.min(BLIND_WAIT) };
-    let mut fds = Vec::with_capacity(1 + wake.as_slice().len());
+    let mut fds = Vec::with_capacity(2 + wake.as_slice().len());
     fds.push(PollFd::new(fd, flags));
+    fds.extend(beside.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
     fds.extend(wake.as_slice().iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)));
     match poll(&mut fds, poll_timeout(timeout)) {
         Ok(_) => Ok(fds.first().and_then(PollFd::any).unwrap_or(false)),

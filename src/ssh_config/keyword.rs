@@ -1,5 +1,7 @@
 //! The keywords that are kept, and how their arguments are read.
 
+use super::algorithms;
+
 /// A keyword that is kept; all others are only listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -29,6 +31,8 @@ pub enum Keyword {
     PreferredAuthentications,
     PasswordAuthentication,
     PubkeyAuthentication,
+    KbdInteractiveAuthentication,
+    PubkeyAcceptedAlgorithms,
     AddressFamily,
     BindAddress,
     SetEnv,
@@ -52,6 +56,8 @@ enum Form {
     List,
     /// One or more `NAME=VALUE`, the first line wins.
     Assignments,
+    /// A list of algorithms, with `+`, `-` or `^` before it.
+    Algorithms,
     /// The rest of the line.
     Rest,
     Jump,
@@ -60,7 +66,7 @@ enum Form {
 const YES_NO: [(&str, &str); 4] = [("yes", "yes"), ("true", "yes"), ("no", "no"), ("false", "no")];
 const FLAG: Form = Form::Choice(&YES_NO);
 
-const TABLE: [(Keyword, &str, Form); 29] = [
+const TABLE: [(Keyword, &str, Form); 31] = [
     (Keyword::HostName, "HostName", Form::Text),
     (Keyword::Port, "Port", Form::Port),
     (Keyword::User, "User", Form::Text),
@@ -86,10 +92,10 @@ const TABLE: [(Keyword, &str, Form); 29] = [
         ]),
     ),
     (Keyword::HostKeyAlias, "HostKeyAlias", Form::Text),
-    (Keyword::HostKeyAlgorithms, "HostKeyAlgorithms", Form::Text),
-    (Keyword::KexAlgorithms, "KexAlgorithms", Form::Text),
-    (Keyword::Ciphers, "Ciphers", Form::Text),
-    (Keyword::MACs, "MACs", Form::Text),
+    (Keyword::HostKeyAlgorithms, "HostKeyAlgorithms", Form::Algorithms),
+    (Keyword::KexAlgorithms, "KexAlgorithms", Form::Algorithms),
+    (Keyword::Ciphers, "Ciphers", Form::Algorithms),
+    (Keyword::MACs, "MACs", Form::Algorithms),
     (Keyword::ConnectTimeout, "ConnectTimeout", Form::Time),
     (Keyword::ConnectionAttempts, "ConnectionAttempts", Form::Count),
     (Keyword::ServerAliveInterval, "ServerAliveInterval", Form::Time),
@@ -108,6 +114,8 @@ const TABLE: [(Keyword, &str, Form); 29] = [
             ("host-bound", "host-bound"),
         ]),
     ),
+    (Keyword::KbdInteractiveAuthentication, "KbdInteractiveAuthentication", FLAG),
+    (Keyword::PubkeyAcceptedAlgorithms, "PubkeyAcceptedAlgorithms", Form::Algorithms),
     (Keyword::AddressFamily, "AddressFamily", Form::Choice(&[("inet", "inet"), ("inet6", "inet6"), ("any", "any")])),
     (Keyword::BindAddress, "BindAddress", Form::Text),
     (Keyword::SetEnv, "SetEnv", Form::Assignments),
@@ -154,6 +162,12 @@ impl Keyword {
 
     /// Finds a keyword by its name in lower case.
     pub(super) fn from_name(name: &str) -> Option<Self> {
+        // What older versions call them (readconf.c).
+        let name = match name {
+            "challengeresponseauthentication" => "kbdinteractiveauthentication",
+            "pubkeyacceptedkeytypes" => "pubkeyacceptedalgorithms",
+            name => name,
+        };
         TABLE.iter().find(|(_, known, _)| known.eq_ignore_ascii_case(name)).map(|(keyword, ..)| *keyword)
     }
 
@@ -214,6 +228,10 @@ impl Keyword {
             Form::Choice(choices) => match choices.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(&word)) {
                 Some((_, kept)) => Ok(vec![(*kept).to_owned()]),
                 None => Err(format!("{name}: \"{word}\" is not one of {}", list(choices))),
+            },
+            Form::Algorithms => match algorithms::check(&word) {
+                Ok(()) => Ok(vec![word]),
+                Err(what) => Err(format!("{name}: {what}")),
             },
             _ => Ok(vec![word]),
         }

@@ -68,7 +68,7 @@ impl Walk<'_> {
                 }
                 Directive::Set(keyword, values) if is_active => self.set(*keyword, values, &line.origin),
                 Directive::Other(keyword) if is_active => {
-                    let ignored = Ignored { keyword: keyword.clone(), origin: line.origin.clone() };
+                    let ignored = Ignored::new(keyword, line.origin.clone());
                     if !self.ignored.contains(&ignored) {
                         self.ignored.push(ignored);
                     }

@@ -21,6 +21,7 @@
 //! # Ok::<(), fleet::Error>(())
 //! ```
 
+pub(crate) mod algorithms;
 mod file;
 mod keyword;
 mod line;
@@ -130,11 +131,13 @@ pub struct Ignored {
     pub keyword: String,
     /// Where it stands.
     pub origin: Origin,
+    /// Why it has no effect, where that is not plain.
+    pub why: Option<&'static str>,
 }
 
 impl Ignored {
     pub(crate) fn new(keyword: &str, origin: Origin) -> Self {
-        Self { keyword: keyword.to_owned(), origin }
+        Self { keyword: keyword.to_owned(), origin, why: None }
     }
 }
 

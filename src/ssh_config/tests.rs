@@ -238,6 +238,20 @@ mod sshd {
         "RequestTTY yes\nLogLevel DEBUG2\n",
         "LogLevel loud\n",
         "Ciphers aes256-ctr\nMACs hmac-sha2-256\nKexAlgorithms curve25519-sha256\nHostKeyAlgorithms ssh-ed25519\n",
+        "Ciphers +aes128-cbc\nMACs -umac*,*sha1*\nKexAlgorithms ^diffie-hellman-group16-sha512\n",
+        "Ciphers -*-cbc,chacha*\nMACs ^hmac-sha2-512,hmac-sha1\nKexAlgorithms +diffie-hellman-group14-sha1\n",
+        "HostKeyAlgorithms *-cert-*,ssh-*\nPubkeyAcceptedAlgorithms -*nistp*\n",
+        "HostKeyAlgorithms ^rsa-*\nPubkeyAcceptedKeyTypes +ssh-rsa\n",
+        "HostKeyAlgorithms -ssh-ed25519*\nPubkeyAcceptedAlgorithms ssh-ed25519,rsa-sha2-256\n",
+        "Ciphers aes128-ctr,,aes256-ctr\n",
+        "Ciphers +\n",
+        "Host a\n MACs !hmac-sha2-256\n",
+        "ChallengeResponseAuthentication no\n",
+        "KbdInteractiveAuthentication no\nKbdInteractiveAuthentication yes\n",
+        "KbdInteractiveAuthentication maybe\n",
+        "PreferredAuthentications\n",
+        "AddressFamily ipv4\n",
+        "ConnectionAttempts -1\n",
         "Port 0\n",
         "Port 65536\n",
         "Port x\n",
@@ -346,6 +360,13 @@ mod sshd {
         output.status.success().then_some(settings)
     }
 
+    /// Returns every algorithm that ssh has, a line each.
+    fn known_to_ssh(keyword: Keyword) -> String {
+        let output = Command::new("ssh").args(["-Q", keyword.as_str()]).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Returns what fleet makes of it, as ssh writes it.
     fn fleet(ground: &Ground, path: &Path, given: &Given<'_>, name: &str, defaults: &Settings) -> Result<Settings> {
         let found = SshConfig::load(path, ground.local.clone())?.lookup(name, given)?;
@@ -372,6 +393,16 @@ mod sshd {
                         "no" => "false".to_owned(),
                         _ => word,
                     }]
+                }
+                Keyword::KexAlgorithms
+                | Keyword::HostKeyAlgorithms
+                | Keyword::Ciphers
+                | Keyword::MACs
+                | Keyword::PubkeyAcceptedAlgorithms => {
+                    let built_in: Vec<&str> = defaults[&lower][0].split(',').collect();
+                    let known = known_to_ssh(keyword);
+                    let known: Vec<&str> = known.lines().collect();
+                    vec![algorithms::assemble(&values[0].text, &built_in, &known).join(",")]
                 }
                 Keyword::HostKeyAlias => texts().map(|alias| alias.to_lowercase()).collect(),
                 _ => texts().collect(),
@@ -424,5 +455,42 @@ mod sshd {
     #[test]
     fn files_mean_what_they_mean_to_ssh_with_a_user() {
         compare(Some("bob"));
+    }
+}
+
+#[test]
+fn no_name_gets_into_a_command_that_a_shell_would_act_on() {
+    let text = "Match exec \"test %r = x\"\n Port 9\nHost *\n ProxyCommand nc %h %p %% %r";
+    let config = SshConfig::parse(text, Path::new("config"), Local::from_system()).unwrap();
+    let never = |command: &str| panic!("{command} was run");
+    let lookup = |host: &str, user: &str| {
+        let given = Given { user: Some(user), port: None, host_name: None, exec: Some(&never) };
+        config.lookup(host, &given).unwrap_err().to_string()
+    };
+    for name in [
+        "x`id`",
+        "$(id)",
+        "a;id",
+        "a|id",
+        "a&id",
+        "a b",
+        "a'b",
+        "a\"b",
+        "a\nb",
+        "-oProxyCommand=id",
+        "a\\",
+        "{a,b}",
+        "a>b",
+    ] {
+        assert!(lookup("h", name).contains(&format!("a shell would act on %r, which is {name:?}")), "{name}");
+    }
+    let config = SshConfig::parse("ProxyCommand nc %h %p", Path::new("config"), Local::from_system()).unwrap();
+    let lookup = |host: &str| config.lookup(host, &Given { user: None, port: None, host_name: None, exec: None });
+    for name in ["a`id`", "a;id", "-x", "$(id)"] {
+        let error = lookup(name).unwrap_err().to_string();
+        assert_eq!(error, format!("config:1: ProxyCommand nc %h %p: a shell would act on %h, which is {name:?}"));
+    }
+    for name in ["web-1.example_x", "10.0.0.1", "fe80::1", "2001:db8::1"] {
+        assert_eq!(lookup(name).unwrap().first(Keyword::ProxyCommand).unwrap().text, format!("nc {name} 22"));
     }
 }

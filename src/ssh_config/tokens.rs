@@ -33,6 +33,9 @@ impl Tokens<'_> {
                 self.replace(&text, true, |token| self.any(token))
             }
             Keyword::ProxyCommand | Keyword::ProxyJump => {
+                if keyword == Keyword::ProxyCommand {
+                    self.check_for_shell(text)?;
+                }
                 let some = |token| if matches!(token, 'h' | 'n' | 'p' | 'r') { self.any(token) } else { None };
                 self.replace(text, false, some)
             }
@@ -42,7 +45,26 @@ impl Tokens<'_> {
 
     /// Expands the command of `Match exec`.
     pub(super) fn command(&self, text: &str) -> Result<String, String> {
+        self.check_for_shell(text)?;
         self.replace(text, false, |token| self.any(token))
+    }
+
+    /// Refuses a command whose tokens would put into it what a shell acts on: names of hosts and users may come from anywhere
+    /// (CVE-2023-51385; ssh refuses such names altogether, ssh.c: `valid_hostname`, `valid_ruser`).
+    fn check_for_shell(&self, text: &str) -> Result<(), String> {
+        let names =
+            [('h', self.host), ('n', self.original), ('r', self.user), ('k', self.alias.unwrap_or(self.original))];
+        for (token, name) in names {
+            let is_unsafe = name.starts_with('-')
+                || name.ends_with('\\')
+                || name.contains(|c: char| "'`\"$;&<>|(){}*?[]~#!".contains(c) || c.is_whitespace() || c.is_control());
+            // An IPv6 address has brackets nowhere but around it.
+            let is_address = name.trim_matches(['[', ']']).parse::<std::net::Ipv6Addr>().is_ok();
+            if is_unsafe && !is_address && text.contains(&format!("%{token}")) {
+                return Err(format!("a shell would act on %{token}, which is {name:?}"));
+            }
+        }
+        Ok(())
     }
 
     fn any(&self, token: char) -> Option<String> {

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::feed::Feed;
 use super::{
-    Ended, ExecLimits, ExecRequest, ExitStatus, KillReason, KillResult, Killed, ProcId, Session, SessionEvent, Signal,
+    Ended, ExecLimits, ExecRequest, ExitStatus, GuardState, KillReason, KillResult, Killed, ProcId, Session,
+    SessionEvent, Signal,
 };
 use crate::budget::{Budget, Exceeded};
 use crate::error::{Error, ErrorKind, Result};
@@ -12,9 +14,55 @@ use crate::event::Stream;
 /// How long a process that is about to be killed may still report that it has ended by itself.
 const LAST_LOOK: Duration = Duration::from_millis(10);
 
+/// How much longer a guard may take to say what is left after KILL: it may have begun late, and gives up 1 s after its KILL.
+const LAST_WORD: Duration = Duration::from_secs(3);
+
+/// How far a command is.
 struct Progress {
+    id: ProcId,
     stdout_bytes: u64,
     stderr_bytes: u64,
+    guard: Guard,
+}
+
+/// What is known of the guard over a command.
+#[derive(Default)]
+struct Guard {
+    /// Whether it can still answer.
+    is_there: bool,
+    is_watching: bool,
+    is_asked: bool,
+    /// What it said last: whether nothing of the command is left.
+    is_all_gone: Option<bool>,
+    /// Why there is none.
+    absent: Option<String>,
+}
+
+impl Guard {
+    fn hear(&mut self, state: GuardState) {
+        match state {
+            GuardState::Watching => self.is_watching = true,
+            GuardState::Absent(why) => {
+                self.is_there = false;
+                self.absent = Some(why);
+            }
+            GuardState::Gone => self.is_all_gone = Some(true),
+            GuardState::Left => self.is_all_gone = Some(false),
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.is_there && self.is_asked && self.is_all_gone.is_none()
+    }
+
+    /// Asks it to end the command, where it is there.
+    fn ask<S: Session + ?Sized>(&mut self, session: &mut S, id: ProcId) {
+        if self.is_there {
+            // A failure of the session shows at once in what is asked of it next.
+            self.is_asked = session.end_by_guard(id).unwrap_or(false);
+            self.is_all_gone = None;
+        }
+    }
 }
 
 impl Progress {
@@ -28,6 +76,13 @@ impl Progress {
     fn total(&self) -> u64 {
         self.stdout_bytes + self.stderr_bytes
     }
+
+    /// Says of an end what is known of the guard.
+    fn finish(&mut self, mut ended: Ended, killed: Option<Killed>) -> Ended {
+        ended.killed = killed;
+        ended.unguarded = self.guard.absent.take();
+        ended
+    }
 }
 
 pub(super) fn run<S: Session + ?Sized>(
@@ -38,35 +93,56 @@ pub(super) fn run<S: Session + ?Sized>(
     on_output: &mut dyn FnMut(Stream, Vec<u8>) -> Result<()>,
 ) -> Result<Ended> {
     let id = session.start(request, budget)?;
-    let mut progress = Progress { stdout_bytes: 0, stderr_bytes: 0 };
+    let is_there = limits.guard && session.guard(id, limits.kill_after);
+    let guard = Guard { is_there, ..Guard::default() };
+    let mut progress = Progress { id, stdout_bytes: 0, stderr_bytes: 0, guard };
+    let mut feed = Feed::new(request.input.as_ref());
     let mut last_output = Instant::now();
     loop {
+        match feed.give(session, id, budget) {
+            Ok(true) => last_output = Instant::now(),
+            Ok(false) => {}
+            Err(error) => {
+                end(session, KillReason::Cancelled, limits, &mut progress, on_output);
+                return Err(error);
+            }
+        }
         let event = match limits.idle {
-            None => session.pump(budget),
-            Some(idle) => session.pump(&budget.narrowed(idle.saturating_sub(last_output.elapsed()))),
+            None => feed.pump(session, budget),
+            Some(idle) => feed.pump(session, &budget.narrowed(idle.saturating_sub(last_output.elapsed()))),
         };
         let reason = match event {
-            Ok(SessionEvent::Ended { id: ended_id, ended }) if ended_id == id => return Ok(ended),
-            Ok(SessionEvent::Output { id: from, stream, bytes }) if from == id => {
+            Ok(Some(SessionEvent::Ended { id: ended_id, ended })) if ended_id == id => {
+                return Ok(progress.finish(ended, None));
+            }
+            Ok(Some(SessionEvent::Output { id: from, stream, bytes })) if from == id => {
                 progress.add(stream, bytes.len());
                 if limits.max_output_bytes.is_some_and(|limit| progress.total() > limit) {
                     KillReason::MaxOutput(limits.max_output_bytes.unwrap_or(0))
                 } else {
                     if let Err(error) = on_output(stream, bytes) {
                         // Nobody takes the output any more: the process must not run on for nobody.
-                        end(session, id, KillReason::Cancelled, limits, &mut progress, &mut |_, _| Ok(()));
+                        end(session, KillReason::Cancelled, limits, &mut progress, &mut |_, _| Ok(()));
                         return Err(error);
                     }
                     last_output = Instant::now();
                     continue;
                 }
             }
+            Ok(Some(SessionEvent::Guard(state))) => {
+                progress.guard.hear(state);
+                continue;
+            }
+            Ok(Some(SessionEvent::Window { id: from })) if from == id => {
+                feed.hear_window();
+                continue;
+            }
             Ok(_) => continue,
             Err(error) => why_stopped(&error, limits, budget).ok_or(error)?,
         };
         let keep = !matches!(reason, KillReason::MaxOutput(_));
         let mut discard = |_, _| Ok(());
-        return Ok(end(session, id, reason, limits, &mut progress, if keep { on_output } else { &mut discard }));
+        return Ok(end(session, reason, limits, &mut progress, if keep { on_output } else { &mut discard }));
     }
 }
 
@@ -84,55 +160,79 @@ fn why_stopped(error: &Error, limits: &ExecLimits, budget: &Budget) -> Option<Ki
 }
 
 /// Ends a process: TERM, a grace period, KILL, another one. What it still writes is delivered meanwhile.
+///
+/// The server is asked to signal it, and so is the guard, which finds what the server does not reach.
 fn end<S: Session + ?Sized>(
     session: &mut S,
-    id: ProcId,
     reason: KillReason,
     limits: &ExecLimits,
     progress: &mut Progress,
     on_output: &mut dyn FnMut(Stream, Vec<u8>) -> Result<()>,
 ) -> Ended {
-    let steps = [
-        (None, LAST_LOOK, KillResult::AlreadyGone),
-        (Some(Signal::Term), limits.kill_after, KillResult::Killed),
-        (Some(Signal::Kill), limits.kill_after, KillResult::Killed),
-    ];
-    for (signal, grace, result) in steps {
-        if signal.is_some_and(|signal| session.signal(id, signal).is_err()) {
-            break;
-        }
-        match drain(session, id, &Budget::grace(grace), progress, on_output) {
-            Ok(Some(ended)) => return Ended { killed: Some(Killed { reason, result }), ..ended },
-            Ok(None) => {}
-            Err(_) => break,
-        }
+    let mut ended = None;
+    let look = drain(session, &Budget::grace(LAST_LOOK), progress, &mut ended, on_output);
+    if let Some(ended) = ended.take() {
+        return progress.finish(ended, Some(Killed { reason, result: KillResult::AlreadyGone }));
     }
-    let mut ended = Ended::new(ExitStatus::NotSent, progress.stdout_bytes, progress.stderr_bytes);
-    ended.killed = Some(Killed { reason, result: KillResult::NotConfirmed });
-    ended
+    if look.is_ok() {
+        // Whatever fails here, the connection is gone: nothing more can be known.
+        let _ = kill(session, limits, progress, &mut ended, on_output);
+    }
+    let result = match (&ended, progress.guard.is_all_gone) {
+        (None, _) | (Some(_), Some(false)) => KillResult::NotConfirmed,
+        (Some(_), Some(true) | None) => KillResult::Killed,
+    };
+    let ended = ended.unwrap_or_else(|| Ended::new(ExitStatus::NotSent, progress.stdout_bytes, progress.stderr_bytes));
+    progress.finish(ended, Some(Killed { reason, result }))
 }
 
-/// Delivers output until the process ends or the grace period does.
+fn kill<S: Session + ?Sized>(
+    session: &mut S,
+    limits: &ExecLimits,
+    progress: &mut Progress,
+    ended: &mut Option<Ended>,
+    on_output: &mut dyn FnMut(Stream, Vec<u8>) -> Result<()>,
+) -> Result<()> {
+    progress.guard.ask(session, progress.id);
+    session.signal(progress.id, Signal::Term)?;
+    drain(session, &Budget::grace(limits.kill_after), progress, ended, on_output)?;
+    if ended.is_none() {
+        if !progress.guard.is_awaited() {
+            // It found nothing, or could not end it all: what it could not see then, it may see now.
+            progress.guard.ask(session, progress.id);
+        }
+        session.signal(progress.id, Signal::Kill)?;
+    } else if !(progress.guard.is_awaited() && progress.guard.is_watching) {
+        return Ok(());
+    }
+    let grace =
+        if progress.guard.is_awaited() { limits.kill_after.saturating_add(LAST_WORD) } else { limits.kill_after };
+    drain(session, &Budget::grace(grace), progress, ended, on_output)
+}
+
+/// Delivers output until the process has ended and the guard has said so, or the grace period is over.
 fn drain<S: Session + ?Sized>(
     session: &mut S,
-    id: ProcId,
     grace: &Budget,
     progress: &mut Progress,
+    ended: &mut Option<Ended>,
     on_output: &mut dyn FnMut(Stream, Vec<u8>) -> Result<()>,
-) -> Result<Option<Ended>> {
-    loop {
+) -> Result<()> {
+    while ended.is_none() || progress.guard.is_awaited() {
         match session.pump(grace) {
-            Ok(SessionEvent::Ended { id: ended_id, ended }) if ended_id == id => return Ok(Some(ended)),
-            Ok(SessionEvent::Output { id: from, stream, bytes }) if from == id => {
+            Ok(SessionEvent::Ended { id, ended: how }) if id == progress.id => *ended = Some(how),
+            Ok(SessionEvent::Output { id, stream, bytes }) if id == progress.id => {
                 progress.add(stream, bytes.len());
                 on_output(stream, bytes)?;
                 if grace.exceeded().is_some() {
-                    return Ok(None);
+                    return Ok(());
                 }
             }
+            Ok(SessionEvent::Guard(state)) => progress.guard.hear(state),
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::Timeout => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::Timeout => return Ok(()),
             Err(error) => return Err(error),
         }
     }
+    Ok(())
 }

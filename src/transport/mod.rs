@@ -11,11 +11,16 @@ use crate::budget::{Budget, seconds};
 use crate::error::{Phase, Result};
 use crate::event::{Class, Facts, Note, Outcome, Stream};
 use crate::host::Host;
+use crate::known_hosts::Presented;
+use crate::spool::Input;
 
 mod exec;
+mod feed;
 mod files;
+mod retry;
 
 pub use files::{DirEntry, FileAttrs, FileId, FileKind, OpenMode, RemoteFiles, SftpStatus};
+pub(crate) use retry::{RETRY_DELAY, is_drop_before_login, spread};
 
 /// Opens sessions. Shared by every worker of a pool.
 pub trait Transport: Send + Sync {
@@ -37,14 +42,18 @@ pub trait Watch {
     /// Something worth knowing: a host key, a banner.
     fn note(&self, note: Note);
 
-    /// Waits for a turn among the unauthenticated connections to one `(address, port)`, uncharged.
+    /// Something worth knowing of another host that is on the way: a bastion.
+    fn note_about(&self, bastion: &Arc<Host>, note: Note);
+
+    /// Waits for a turn among the unauthenticated connections to one SSH server, uncharged.
     ///
-    /// Called once the address is known and before connecting to it. The turn is given back when the guard is dropped,
-    /// at the latest after the login.
+    /// `endpoint` names the server: `10.0.0.5:22`, or `db1:22 via BASTION` where only a bastion knows the address. Called once
+    /// that is known and before connecting. The turn is given back when the guard is dropped:
+    /// when the server has answered the session's first request, at the latest with the session.
     ///
     /// # Errors
     /// `Cancelled` or `Deadline` while waiting.
-    fn turn(&self, address: std::net::SocketAddr, budget: &Budget) -> Result<Turn>;
+    fn turn(&self, endpoint: &str, budget: &Budget) -> Result<Turn>;
 }
 
 /// A turn of [`Watch::turn`]; given back when dropped.
@@ -106,6 +115,37 @@ impl Signal {
 /// what RFC 4253 section 6.1 makes every server take).
 pub const MAX_COMMAND_BYTES: usize = 34_000;
 
+/// A pseudo-terminal for a command (RFC 4254 section 6.2), so that programs believe in one.
+///
+/// Standard output and error are one stream, the former. What is written to it is not echoed, and lines end with a newline alone.
+/// Where standard input is closed, the end-of-file character (^D) is sent once: whoever reads first finds the end, and who throws
+/// away what was typed ahead, as programs that ask for a password do, waits. Bytes written to it are keys: not every one arrives
+/// as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pty {
+    /// What kind of terminal, as `TERM` names it; at most 200 bytes.
+    pub term: String,
+    /// The width in characters.
+    pub columns: u16,
+    /// The height in characters.
+    pub rows: u16,
+}
+
+impl Pty {
+    /// Makes a terminal of 80 by 24 characters.
+    pub fn new(term: impl Into<String>) -> Self {
+        Self { term: term.into(), columns: 80, rows: 24 }
+    }
+
+    /// Sets its size in characters.
+    #[must_use]
+    pub fn size(mut self, columns: u16, rows: u16) -> Self {
+        (self.columns, self.rows) = (columns, rows);
+        self
+    }
+}
+
 /// A command to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -114,12 +154,24 @@ pub struct ExecRequest {
     pub command: Vec<u8>,
     /// Leaves standard input open for [`Session::write`]; otherwise it is closed at once.
     pub stdin: bool,
+    /// What [`Session::exec`] writes to standard input, which is left open for it.
+    pub input: Option<Input>,
+    /// Runs it on a pseudo-terminal.
+    pub pty: Option<Pty>,
 }
 
 impl ExecRequest {
     /// Requests a command with closed standard input.
     pub fn new(command: impl Into<Vec<u8>>) -> Self {
-        Self { command: command.into(), stdin: false }
+        Self { command: command.into(), stdin: false, input: None, pty: None }
+    }
+
+    /// Requests it with an input instead, from its start to its end.
+    #[must_use]
+    pub fn fed(mut self, input: Input) -> Self {
+        self.stdin = true;
+        self.input = Some(input);
+        self
     }
 }
 
@@ -153,11 +205,11 @@ pub enum KillReason {
 /// What is known of a process that fleet ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KillResult {
-    /// The server said that it ended after the signal.
+    /// The server said that it ended after the signal, and no guard found anything of it left.
     Killed,
     /// It had ended by itself when the signal was about to be sent.
     AlreadyGone,
-    /// Nothing came back within the grace period: it may still run.
+    /// Nothing came back within the grace period, or a guard could not end all of it: something may still run.
     NotConfirmed,
 }
 
@@ -189,6 +241,8 @@ pub struct Ended {
     pub status: ExitStatus,
     /// Set when fleet ended it.
     pub killed: Option<Killed>,
+    /// Why no guard watched over it, where one was wanted and it ran long enough to get one ([`ExecLimits::guard`]).
+    pub unguarded: Option<String>,
     /// Bytes of standard output received.
     pub stdout_bytes: u64,
     /// Bytes of standard error received.
@@ -198,7 +252,7 @@ pub struct Ended {
 impl Ended {
     /// Makes the end of a process that nobody killed.
     pub fn new(status: ExitStatus, stdout_bytes: u64, stderr_bytes: u64) -> Self {
-        Self { status, killed: None, stdout_bytes, stderr_bytes }
+        Self { status, killed: None, unguarded: None, stdout_bytes, stderr_bytes }
     }
 
     /// Tells whether the command ended by itself with status 0.
@@ -249,6 +303,20 @@ impl Outcome for Ended {
     }
 }
 
+/// What became of a guard ([`Session::guard`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GuardState {
+    /// It is there: when the connection ends, so does the command.
+    Watching,
+    /// There is none, and why.
+    Absent(String),
+    /// It was asked to end the command, and nothing of it is left.
+    Gone,
+    /// It was asked to end the command, and something of it is left.
+    Left,
+}
+
 /// What [`Session::pump`] saw.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -274,11 +342,13 @@ pub enum SessionEvent {
         /// How.
         ended: Ended,
     },
+    /// Something became of the session's guard.
+    Guard(GuardState),
 }
 
 /// One login on one host: starts processes, reaches files. Reusable, by one owner at a time.
 ///
-/// Dropping a session closes it without waiting for the server.
+/// Dropping a session closes it as [`close`](Self::close) does.
 pub trait Session: Send {
     /// Starts a command.
     ///
@@ -304,6 +374,26 @@ pub trait Session: Send {
     /// When the session failed.
     fn signal(&mut self, id: ProcId, signal: Signal) -> Result<()>;
 
+    /// Puts a guard over a process from when it has run for 300 ms, and tells whether this kind of session has guards.
+    ///
+    /// A guard is a small shell on the same host, on a channel of its own. It lives until the last guarded process of the
+    /// session ended by itself, and ends what the session started if the connection ends before: TERM, after `kill_after`
+    /// KILL. [`SessionEvent::Guard`] tells what becomes of it. Default: there is none.
+    fn guard(&mut self, id: ProcId, kill_after: Duration) -> bool {
+        let _ = (id, kill_after);
+        false
+    }
+
+    /// Asks the guard, opening it if need be, to end a process with all that it started, and tells whether it was asked: not
+    /// while other processes of the session live, which it cannot tell from this one's. [`SessionEvent::Guard`] has the answer.
+    ///
+    /// # Errors
+    /// When the session failed.
+    fn end_by_guard(&mut self, id: ProcId) -> Result<bool> {
+        let _ = id;
+        Ok(false)
+    }
+
     /// Moves bytes until something happens to any process of the session.
     ///
     /// # Errors
@@ -320,19 +410,35 @@ pub trait Session: Send {
     /// `Refused` when the server has none.
     fn files(&mut self, budget: &Budget) -> Result<&mut dyn RemoteFiles>;
 
+    /// Takes what the session noticed that changes no result, such as a variable that the server does not set.
+    ///
+    /// Default: nothing.
+    fn take_notes(&mut self) -> Vec<Note> {
+        Vec::new()
+    }
+
     /// Tells whether the connection was good when last used.
     fn is_alive(&self) -> bool;
 
-    /// Ends the session without waiting for the server.
+    /// Ends the session without waiting for the server; for a guard that was dismissed and not gone yet, at most 2 s.
     fn close(self: Box<Self>);
+
+    /// Returns the server's key, from a transport that only looks at keys ([`KeyScan`](crate::ssh::KeyScan)).
+    fn presented(&self) -> Option<&Presented> {
+        None
+    }
 
     /// Runs a command to its end and hands out what it writes, as it arrives.
     ///
-    /// When `budget` or `limits` end it, the process is sent TERM, after `limits.kill_after` KILL, and the result says so.
+    /// The request's [`input`](ExecRequest::input) is written as fast as the process takes it, and its end is told. A process
+    /// that closes its standard input, or ends before, just gets no more.
+    ///
+    /// When `budget` or `limits` end it, the process is sent TERM, after `limits.kill_after` KILL, and the result says so. A
+    /// guard watches over it, unless `limits` say otherwise.
     ///
     /// # Errors
-    /// When the command could not be started, when the connection ended before the command did, or what `on_output`
-    /// returned.
+    /// When the command could not be started, when the connection ended before the command did, when the input cannot be
+    /// read (`LocalFile`; the command is ended), or what `on_output` returned.
     fn exec(
         &mut self,
         request: &ExecRequest,
@@ -348,16 +454,19 @@ pub trait Session: Send {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExecLimits {
-    /// How long it may write nothing. Default: forever.
+    /// How long it may write nothing and take nothing of its input. Default: forever.
     pub idle: Option<Duration>,
     /// How many bytes it may write in all. Default: no limit.
     pub max_output_bytes: Option<u64>,
     /// How long after TERM the process is sent KILL, and how long after KILL its end is awaited. Default 5 s.
     pub kill_after: Duration,
+    /// Whether a guard on the host ends the command when it is stopped or the connection ends ([`Session::guard`]). Default
+    /// yes.
+    pub guard: bool,
 }
 
 impl Default for ExecLimits {
     fn default() -> Self {
-        Self { idle: None, max_output_bytes: None, kill_after: Duration::from_secs(5) }
+        Self { idle: None, max_output_bytes: None, kill_after: Duration::from_secs(5), guard: true }
     }
 }

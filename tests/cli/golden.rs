@@ -1,6 +1,7 @@
-//! What is said word by word: here without contacting anything, in `runs` by simulated hosts.
+//! What is said word by word: here without contacting anything, in `runs` and `trust` by simulated hosts.
 
 mod runs;
+mod trust;
 
 use super::Fleet;
 
@@ -35,7 +36,7 @@ fn fleet() -> Fleet {
 fn help() {
     let fleet = Fleet::new().run(&[]).run(&["--help"]).run(&["help"]).run(&["help", "ping"]);
     fleet.golden("help");
-    for verb in ["exec", "put", "get", "hosts"] {
+    for verb in ["exec", "script", "put", "get", "copy-id", "hosts", "trust"] {
         Fleet::new().run(&[verb, "--help"]).golden(&format!("help_{verb}"));
     }
 }
@@ -56,7 +57,7 @@ fn wrong_flags() {
         .run(&["exec"])
         .run(&["exec", ""])
         .run(&["exec", "--max-fial", "3", "df"])
-        .run(&["exec", "-J", "bastion", "df"])
+        .run(&["exec", "-Z", "df", "df"])
         .run(&["exec", "--max-fail", "many", "df"])
         .run(&["exec", "--max-fail", "101%", "df"])
         .run(&["exec", "--format", "jsonl", "df"])
@@ -149,6 +150,72 @@ fn a_dry_run_contacts_nothing() {
 }
 
 #[test]
+fn what_a_command_finds_is_shown_and_checked_first() {
+    let long = format!("A={}", "x".repeat(20_000));
+    let exec = |args: &[&'static str]| [&["exec", "--dry-run", "-w"], args].concat();
+    fleet()
+        .run(&exec(&["db1", "--env", "A=it's live", "--env", "B=", "--cwd", "~/app", "./run", "-x"]))
+        .run(&exec(&["web[19-20].example", "--export-host", "env | grep FLEET_"]))
+        .run(&exec(&[
+            "db1,v6",
+            "--template",
+            "echo {{host}} {{address}}:{{port}} '{{user}}' {{index}}/{{total}} {{groups}}",
+        ]))
+        .run(&exec(&[
+            "db1",
+            "--template",
+            "--env",
+            "ROLE=of {{host}}",
+            "--cwd",
+            "/srv/{{host}}",
+            "--format",
+            "json",
+            "ls",
+        ]))
+        .run(&exec(&["@web,db1", "--template", "echo {{vars.role}}"]))
+        .run(&exec(&["db1", "--template", "echo {{hots}}"]))
+        .run(&exec(&["db1", "--template", "echo {{host"]))
+        .run(&exec(&["db1", "--env", "A", "df"]))
+        .run(&exec(&["db1", "--env", "A-B=1", "df"]))
+        .run(&exec(&["db1", "--pty", "--stdin", "-", "df"]))
+        .golden("context");
+    let output = fleet().output(&["exec", "-w", "db1", "--env", &long, "df"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.starts_with("fleet: the command of db1 has 40059 bytes, more than the 34000 that SSH carries\nhint: "),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_script_is_read_and_shown_first() {
+    fleet()
+        .file("deploy.sh", "#!/bin/bash -e\necho\n")
+        .file("plain", "echo\n")
+        .file("dos.sh", "#!/bin/sh\r\necho\r\n")
+        .run(&[
+            "script",
+            "--dry-run",
+            "-w",
+            "db1,v6",
+            "--template",
+            "deploy.sh",
+            "-x",
+            "--to",
+            "it's {{host}}",
+            "{{vars.x}}",
+        ])
+        .run(&["script", "--dry-run", "-w", "db1,v6", "--template", "deploy.sh", "-x", "--to", "it's {{host}}"])
+        .run(&["script", "--dry-run", "-w", "db1", "--env", "A=1", "--format", "json", "plain"])
+        .run(&["script", "--dry-run", "-w", "db1", "-", "a"])
+        .run(&["script", "-w", "db1", "missing.sh"])
+        .run(&["script", "-w", "db1", "dos.sh"])
+        .run(&["script"])
+        .golden("script");
+}
+
+#[test]
 fn local_files_are_looked_at_first() {
     fleet()
         .file("plain", "x")
@@ -157,6 +224,29 @@ fn local_files_are_looked_at_first() {
         .run(&["get", "-w", "db1", "/etc/motd", "plain"])
         .run(&["get", "-w", "db1", "/etc/motd", "plain/below"])
         .golden("local_files");
+}
+
+#[test]
+fn only_public_keys_are_copied() {
+    let public = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHGqM1Fg4Wk0Jj5Tj3vPjTgJq7G6S1nB5WqkUT3c0bnQ me";
+    let private = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEhidden\n";
+    fleet()
+        .file("alice.pub", public)
+        .secret("id", private)
+        .file("leak.pub", private)
+        .file("notes", "not a key\n")
+        .run(&["copy-id", "--key", "id", "-w", "db1"])
+        .run(&["copy-id", "--key", "leak.pub", "-w", "db1"])
+        .run(&["copy-id", "--key", "notes", "-w", "db1"])
+        .run(&["copy-id", "--key", "missing.pub", "-w", "db1"])
+        .run(&["copy-id", "--key", "alice.pub", "-w", "db1"])
+        .run(&["copy-id", "-w", "db1"])
+        .run(&["copy-id", "--key", "alice", "-w", "db1", "--dry-run"])
+        .run(&["copy-id", "--key", "alice.pub", "-w", "db1", "--dry-run", "--format", "json"])
+        .run(&["copy-id", "-w", "db1", "--dry-run"])
+        .file("id.pub", public)
+        .run(&["copy-id", "--key", "id", "-w", "db1"])
+        .golden("copy_id_refusals");
 }
 
 #[test]
@@ -195,10 +285,18 @@ fn ssh_config_stands_below_the_inventory() {
                   Host only\n  HostName 10.0.0.9\n  User me\n  IdentityFile none\n  HostKeyAlias Alias\n  ServerAliveInterval 30\n\
                   Match exec true\n  User never\n\
                   Host *\n  PubkeyAuthentication no\n  GlobalKnownHostsFile /global\n  UserKnownHostsFile /known\n";
+    let more = "CertificateFile /missing-cert\nPreferredAuthentications gssapi-with-mic,keyboard-interactive,publickey\n\
+                PubkeyAuthentication no\nCiphers ^aes*-ctr\nMACs -*-etm@openssh.com\nKexAlgorithms sntrup761x25519-sha512,curve25519-*\n\
+                HostKeyAlgorithms ssh-ed25519\nPubkeyAcceptedAlgorithms -*nistp*,sk-*\nAddressFamily inet\nBindAddress 127.0.0.1\n\
+                ConnectionAttempts 3\nSetEnv A=1 B=two\nRequestTTY force\nLogLevel QUIET\nUserKnownHostsFile /known\n\
+                GlobalKnownHostsFile /global\nIdentityFile none\n";
     Fleet::new()
         .file("hosts.toml", inventory)
         .file("config", config)
         .file("bad", "Host a\n  Port x\n")
+        .file("more", more)
+        .file("none-left", "Host web1\n  Ciphers aes256-ctr\n  MACs umac-64@openssh.com,hmac-md5\n")
+        .file("no-way", "PreferredAuthentications hostbased\n")
         .run(&["hosts", "-F", "config", "--explain", "web1", "-p", "2222"])
         .run(&["hosts", "-F", "config", "--explain", "db1,only"])
         .run(&["hosts", "-F", "config", "--explain", "inner"])
@@ -207,6 +305,10 @@ fn ssh_config_stands_below_the_inventory() {
         .run(&["hosts", "-F", "none", "-w", "only", "-v"])
         .run(&["hosts", "-F", "bad"])
         .run(&["hosts", "-F", "missing"])
+        .run(&["hosts", "-F", "more", "--explain", "web1"])
+        .run(&["hosts", "-F", "none-left", "--explain", "web1"])
+        .run(&["ping", "-F", "none-left", "-w", "db1,web1"])
+        .run(&["ping", "-F", "no-way", "-w", "db1"])
         .run(&["hosts", "--explain", "web1", "-a"])
         .env("FLEET_SSH_CONFIG", "config")
         .env("FLEET_USER", "env")

@@ -5,6 +5,8 @@
 mod fleet;
 mod golden;
 mod ground;
+#[path = "../common/planted.rs"]
+mod planted;
 mod simulator;
 mod terminal;
 

@@ -1,8 +1,12 @@
 //! Runs over simulated hosts.
 
+mod copy_id;
+mod inputs;
 mod outputs;
 mod refusals;
+mod secrets;
 mod stops;
+mod trust;
 
 use std::io::BufReader;
 use std::process::{Command, Output, Stdio};

@@ -34,6 +34,7 @@ pub(crate) struct Sshd {
 pub(crate) struct Builder {
     host_keys: Vec<String>,
     authorized_keys: String,
+    second_authorized_keys: String,
     config: Vec<String>,
     match_blocks: Vec<String>,
 }
@@ -52,9 +53,15 @@ impl Builder {
         self
     }
 
-    /// Adds a line to `sshd_config`, before the built-in ones: sshd takes the first value it reads.
+    /// Adds a line to `sshd_config`, instead of the built-in one that sets the same.
     pub(crate) fn config(mut self, line: &str) -> Self {
         self.config.push(line.to_owned());
+        self
+    }
+
+    /// Lets the user's own `.ssh/authorized_keys` in this home count as well.
+    pub(crate) fn second_authorized_keys(mut self, home: &str) -> Self {
+        self.second_authorized_keys = format!("{home}/.ssh/authorized_keys");
         self
     }
 
@@ -96,12 +103,19 @@ impl Builder {
         launch(dir).map(|launched| (port, launched))
     }
 
+    /// Tells whether a test has set what a built-in line sets: of MaxStartups sshd takes the last value, not the first.
+    fn is_configured(&self, line: &str) -> bool {
+        let keyword = |line: &str| line.split(' ').next().map(str::to_lowercase);
+        self.config.iter().any(|own| keyword(own) == keyword(line))
+    }
+
     fn write_config(&self, dir: &Path, port: u16) {
         let mut lines = self.config.clone();
         lines.push(format!("Port {port}"));
         lines.push("ListenAddress 127.0.0.1".to_owned());
         lines.extend(self.host_keys.iter().map(|kind| format!("HostKey {}", host_key_path(dir, kind).display())));
-        lines.push(format!("AuthorizedKeysFile {}", dir.join("authorized_keys").display()));
+        let own = dir.join("authorized_keys");
+        lines.push(format!("AuthorizedKeysFile {} {}", own.display(), self.second_authorized_keys));
         lines.extend(
             [
                 "PidFile none",
@@ -116,6 +130,8 @@ impl Builder {
                 "MaxStartups 1000",
                 "Subsystem sftp internal-sftp",
             ]
+            .into_iter()
+            .filter(|line| !self.is_configured(line))
             .map(str::to_owned),
         );
         lines.extend(self.match_blocks.iter().cloned());
@@ -129,6 +145,7 @@ impl Sshd {
         Builder {
             host_keys: vec!["ed25519".to_owned()],
             authorized_keys: String::new(),
+            second_authorized_keys: String::new(),
             config: Vec::new(),
             match_blocks: Vec::new(),
         }

@@ -1,9 +1,13 @@
+mod bastions;
+mod copy_id;
+mod logins;
+
 use std::time::{Duration, Instant};
 
 use crate::fixture::fixture;
 
 /// The published hosts, as `docker/hosts.toml` lists them.
-const HOSTS: [&str; 8] = ["pw1", "pw2", "pw3", "key1", "key2", "key3", "kbd1", "bastion"];
+const HOSTS: [&str; 9] = ["pw1", "pw2", "pw3", "key1", "key2", "key3", "kbd1", "two1", "bastion"];
 
 #[test]
 fn every_kind_of_login_works() {
@@ -13,7 +17,7 @@ fn every_kind_of_login_works() {
     for host in HOSTS {
         assert_eq!(said.stdout.matches(&format!("{host}: Filesystem ")).count(), 1, "{said:?}");
     }
-    assert!(said.stderr.starts_with("fleet: 8 hosts: 8 ok in ") && said.stderr.lines().count() == 1, "{said:?}");
+    assert!(said.stderr.starts_with("fleet: 9 hosts: 9 ok in ") && said.stderr.lines().count() == 1, "{said:?}");
     for (host, method) in [("pw1", "password"), ("kbd1", "keyboard-interactive/pam"), ("key1", "publickey")] {
         let log = fixture.log(host);
         assert!(log.contains(&format!("Accepted {method} for ops from ")), "{host}: {log}");
@@ -54,16 +58,16 @@ fn each_failure_is_one_clear_line_and_hinders_nobody() {
     assert_eq!(said.code, Some(3), "{said:?}");
     let mut fine: Vec<&str> = said.stdout.lines().collect();
     fine.sort_unstable();
-    assert_eq!(fine, ["bastion", "kbd1", "key2", "key3", "pw2", "pw3"].map(|host| format!("{host}: fine")));
+    assert_eq!(fine, ["bastion", "kbd1", "key2", "key3", "pw2", "pw3", "two1"].map(|host| format!("{host}: fine")));
     let refused = format!("fleet: key1: unreachable: cannot connect to 127.0.0.1:{port}: connection refused");
     assert_eq!(said.lines("fleet: key1: "), [refused]);
     assert_eq!(
         said.lines("fleet: pw1: "),
-        ["fleet: pw1: unreachable: login refused for ops: the password (the server offers password)"]
+        ["fleet: pw1: unreachable: login refused for ops: the password (the server offers publickey, password)"]
     );
     let unnamed = said.lines("fleet: unnamed: ");
     assert!(unnamed.len() == 1 && unnamed[0].contains("no-such-host.invalid"), "{said:?}");
-    assert!(said.stderr.contains("fleet: 9 hosts: 6 ok, 3 unreachable in "), "{said:?}");
+    assert!(said.stderr.contains("fleet: 10 hosts: 7 ok, 3 unreachable in "), "{said:?}");
     assert_eq!(said.stderr.lines().count(), 4, "{said:?}");
 }
 
@@ -138,6 +142,56 @@ fn the_second_interrupt_ends_every_remote_process() {
     for host in ["key1", "key2", "key3"] {
         fixture.assert_no_processes(host);
     }
+}
+
+#[test]
+fn nothing_outlives_a_fleet_that_is_killed() {
+    let fixture = fixture();
+    let hosts = ["key1", "pw1", "kbd1"];
+    let args = ["exec", "-i", "hosts.toml", "-w", "key1,pw1,kbd1"];
+    let run = fixture.start(&[&args[..], &["echo begun; setsid sleep 1000 & sleep 1000 | cat"]].concat(), 3);
+    // What is promised begins when the commands have run for a second, on a machine that is not busy.
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(hosts.iter().all(|host| fixture.processes(host).len() >= 4));
+    run.signal("KILL");
+    run.finish();
+    for host in hosts {
+        fixture.assert_no_processes(host);
+    }
+}
+
+#[test]
+fn a_sudo_that_asks_for_nothing_ends_too() {
+    let fixture = fixture();
+    let args = ["exec", "-i", "hosts.toml", "-w", "key1,key2", "echo begun; sudo sleep 1000 | cat"];
+    for signal in ["TERM", "KILL"] {
+        let run = fixture.start(&args, 2);
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(!fixture.processes_with("key1", "sleep 1000").is_empty());
+        run.signal(signal);
+        let said = run.finish();
+        if signal == "TERM" {
+            assert!(said.stderr.contains("fleet: key1: cancelled: stopped, remote process killed\n"), "{said:?}");
+        }
+        for host in ["key1", "key2"] {
+            fixture.assert_no_processes_with(host, "sleep 1000");
+        }
+    }
+}
+
+#[test]
+fn a_daemon_whose_command_ended_lives_on() {
+    let fixture = fixture();
+    let command = "nohup sleep 1234 >/dev/null 2>&1 & sleep 1; echo over";
+    let said = fixture.fleet(&["exec", "-i", "hosts.toml", "-w", "key3", command]);
+    assert_eq!((said.code, &*said.stdout), (Some(0), "key3: over\n"), "{said:?}");
+    let since = Instant::now();
+    while !fixture.processes_with("key3", "fleet-guard").is_empty() {
+        assert!(since.elapsed() < Duration::from_secs(5), "the guard stays");
+    }
+    assert_eq!(fixture.processes("key3"), ["S    sleep 1234"]);
+    assert_eq!(fixture.fleet(&["exec", "-i", "hosts.toml", "-w", "key3", "pkill -x sleep"]).code, Some(0));
+    fixture.assert_no_processes("key3");
 }
 
 #[test]

@@ -115,6 +115,11 @@ impl Fixture {
         docker(&[args, &[&self.container(host)]].concat());
     }
 
+    /// Runs a command as root on a host, and returns what it writes.
+    pub(crate) fn on(&self, host: &str, command: &str) -> String {
+        docker(&["exec", &self.container(host), "sh", "-c", command])
+    }
+
     fn network(&self, verb: &str, host: &str) {
         docker(&["network", verb, &format!("{}_public", self.project), &self.container(host)]);
     }
@@ -144,6 +149,23 @@ impl Fixture {
             && !processes.is_empty()
         {
             assert!(since.elapsed() < Duration::from_secs(5), "{host} still runs {processes:?}");
+        }
+    }
+
+    /// Returns the command lines of a host's processes that contain a text, whosever they are.
+    pub(crate) fn processes_with(&self, host: &str, text: &str) -> Vec<String> {
+        let processes = docker(&["exec", &self.container(host), "ps", "-eo", "stat=,args="]);
+        let alive = processes.lines().filter(|line| !line.starts_with('Z') && line.contains(text));
+        alive.map(str::to_owned).collect()
+    }
+
+    /// Waits until no process of a host contains a text.
+    pub(crate) fn assert_no_processes_with(&self, host: &str, text: &str) {
+        let since = Instant::now();
+        while let processes = self.processes_with(host, text)
+            && !processes.is_empty()
+        {
+            assert!(since.elapsed() < Duration::from_secs(10), "{host} still runs {processes:?}");
         }
     }
 

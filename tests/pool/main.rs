@@ -16,6 +16,7 @@ mod imap;
 mod run;
 mod schedules;
 mod stop;
+mod waves;
 
 fn n(number: usize) -> NonZeroUsize {
     NonZeroUsize::new(number).unwrap()

@@ -5,5 +5,8 @@
 #[expect(dead_code, reason = "each test binary uses a part of the fixture")]
 mod fixture;
 mod ground;
+mod inputs;
+mod scenario;
+mod scripts;
 mod simulator;
 mod sshd;

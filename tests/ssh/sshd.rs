@@ -1,6 +1,15 @@
 //! Against OpenSSH's sshd on loopback: what must hold with the real server.
 
+mod bastions;
+mod copy_id;
+mod guard;
+mod host_keys;
+mod inputs;
+mod keywords;
+mod limits;
 mod logins;
+mod scripts;
+mod terminals;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,13 +18,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet::op::{Get, Put};
-use fleet::transport::KillResult;
+use fleet::op::{Context, Get, Put};
 use fleet::{Class, ErrorKind, Exec, ExitStatus, Host, HostKeyPolicy, Identity, Phase, Secret};
 use tempfile::TempDir;
 
 use crate::fixture::{Builder, Sshd};
-use crate::ground::{exec, fanout, pool, run, run_in, stderr, stdout};
+use crate::ground::{exec, fanout, pool, run, stderr, stdout};
 
 /// Makes a key with ssh-keygen and returns its path and public line.
 fn keygen(dir: &Path, name: &str, args: &[&str]) -> (PathBuf, String) {
@@ -26,14 +34,14 @@ fn keygen(dir: &Path, name: &str, args: &[&str]) -> (PathBuf, String) {
     (path, public)
 }
 
-struct Ground {
+pub(crate) struct Ground {
     dir: TempDir,
     key: PathBuf,
     sshd: Sshd,
 }
 
 impl Ground {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with(|builder| builder)
     }
 
@@ -44,7 +52,7 @@ impl Ground {
         Self { dir, key, sshd }
     }
 
-    fn host(&self) -> Host {
+    pub(crate) fn host(&self) -> Host {
         let mut host = Host::new("local", "127.0.0.1");
         host.port = self.sshd.port();
         host.user = self.sshd.user();
@@ -62,6 +70,16 @@ fn streams_status_and_signal_are_told_apart() {
     assert_eq!((stdout(&result).as_str(), stderr(&result).as_str()), ("out\n", "err\n"));
     assert_eq!(result.value().unwrap().code(), Some(7));
     let result = exec(ground.host(), "kill -KILL $$");
+    assert_eq!(result.value().unwrap().ended.status, ExitStatus::Signal("KILL".into()));
+}
+
+#[test]
+fn a_command_finds_its_variables_and_directory() {
+    let ground = Ground::start();
+    let context = Context::new().env("A", "it's\n!\\").cwd("/usr").export_host(true);
+    let result =
+        run(ground.host(), Exec::new("printf '%s|' \"$A\" \"$PWD\" $FLEET_HOST; kill -KILL $$").within(context));
+    assert_eq!(stdout(&result), "it's\n!\\|/usr|local|");
     assert_eq!(result.value().unwrap().ended.status, ExitStatus::Signal("KILL".into()));
 }
 
@@ -142,27 +160,6 @@ fn ssh_reads_what_fleet_recorded() {
         .output()
         .unwrap();
     assert!(ssh.status.success(), "{}", String::from_utf8_lossy(&ssh.stderr));
-}
-
-#[test]
-fn a_timeout_ends_the_whole_process_group_or_says_that_it_may_not_have() {
-    let ground = Ground::start();
-    let marker = format!("31{:09}", std::process::id());
-    let command = format!("sleep {marker} & sleep {marker} | cat");
-    let pool = pool().timeout(Duration::from_millis(700)).kill_after(Duration::from_millis(500));
-    let result = run_in(pool, ground.host(), Exec::new(command));
-    assert_eq!(result.class(), Class::TimedOut);
-    let killed = result.value().unwrap().ended.killed.unwrap().result;
-    let processes = || Command::new("pgrep").args(["-f", &format!("^sleep {marker}")]).output().unwrap().stdout;
-    if ground.sshd.user() == "root" {
-        // sshd passes no signals on where it has not separated its privileges: "session signalling requires privilege
-        // separation". The docker tests see the processes end.
-        assert_eq!(killed, KillResult::NotConfirmed);
-        Command::new("pkill").args(["-f", &format!("^sleep {marker}")]).status().unwrap();
-    } else {
-        assert_eq!(killed, KillResult::Killed, "{}", ground.sshd.log());
-        assert_eq!(String::from_utf8_lossy(&processes()), "");
-    }
 }
 
 #[test]

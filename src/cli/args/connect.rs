@@ -30,9 +30,15 @@ pub(crate) struct Connect {
     // Read later: an error here would show the value, which may be the password itself.
     #[arg(long, value_name = "REF", conflicts_with = "ask_pass", env = "FLEET_PASSWORD_FROM", hide_env = true)]
     pub(crate) password_from: Option<String>,
+    /// Bastions to go through: [USER@]HOST[:PORT], several with commas; none for none
+    #[arg(short = 'J', long, value_name = "HOST", env = "FLEET_JUMP", hide_env = true)]
+    pub(crate) jump: Option<String>,
     /// OpenSSH configuration, `none` for none [default: ~/.ssh/config, /etc/ssh/ssh_config]
     #[arg(short = 'F', long, value_name = "PATH", env = "FLEET_SSH_CONFIG", hide_env = true)]
     pub(crate) ssh_config: Option<PathBuf>,
+    /// Run the commands of Match exec in it; else such a block is left out
+    #[arg(long, value_parser = flag(), env = "FLEET_MATCH_EXEC", hide_env = true)]
+    pub(crate) match_exec: bool,
     /// Host keys: strict, accept-new or off [default: accept-new]
     #[arg(long, value_name = "POLICY", value_parser = host_key, env = "FLEET_HOST_KEY", hide_env = true)]
     pub(crate) host_key: Option<HostKeyPolicy>,

@@ -1,6 +1,7 @@
 //! The command line: verbs and their flags. Structs only; what they do is in `verbs/`.
 
 mod connect;
+mod context;
 mod output;
 mod run;
 mod select;
@@ -13,10 +14,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use connect::Connect;
+pub(crate) use context::Context;
 pub(crate) use output::{ColorWhen, Format, Lines, Output};
-pub(crate) use run::{Idle, Run, Timeout};
+pub(crate) use run::{Again, Ending, Run, Same, Timeout};
 pub(crate) use select::Select;
 pub(crate) use values::Order;
+use values::flag;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,6 +27,7 @@ Examples:
   fleet exec -w 'web[01-20]' -u 30s uptime  on twenty hosts, at most 30 seconds each
   fleet put -g web nginx.conf /etc/nginx/   one file to a group of hosts
   fleet hosts -w '@web!web03'               whom a selection means
+  fleet trust -g web                        records the keys of new hosts, once you said yes
 
 `fleet VERB --help` lists a verb's flags. Each may also be set as FLEET_<NAME>=VALUE.
 TIME is 500ms, 10s, 5m, 1h or a number of seconds.
@@ -39,6 +43,15 @@ Examples:
 
 Everything after the first word of the command belongs to it. It runs in the login's shell.";
 
+const SCRIPT_EXAMPLES: &str = "\
+Examples:
+  fleet script -g web deploy.sh --stage live
+  fleet script -w db01 --template backup.py {{host}} {{vars.role}}
+  generate | fleet script -a -
+
+Everything after FILE belongs to the script. It runs with the interpreter of its first line,
+or with sh, and leaves no file behind.";
+
 const PUT_EXAMPLES: &str = "\
 Examples:
   fleet put -g web nginx.conf /etc/nginx/nginx.conf
@@ -50,6 +63,29 @@ directory or ends in `/`, or several LOCALs are given, they go into it.";
 const GET_EXAMPLES: &str = "\
 Examples:
   fleet get -g web /var/log/nginx/error.log logs    writes logs/web01/error.log, logs/web02/error.log, …";
+
+const COPY_ID_EXAMPLES: &str = "\
+Examples:
+  fleet copy-id -g web -A                       your key, let in by the password that is asked for
+  fleet copy-id -a --key ~/.ssh/deploy.pub
+  fleet copy-id -w web01 --key alice.pub --no-proof
+
+It goes into ~/.ssh/authorized_keys of the login, once: `added` or `already there` is said of
+each host. Then fleet logs in with that key alone; where it cannot, the host failed.
+Default key: the .pub of the hosts' identity, else of ~/.ssh/id_ed25519, id_ecdsa or id_rsa,
+else the agent's first. A private key never leaves this machine.";
+
+/// The flags of a login, which [`Trust`] has none of and refuses.
+pub(crate) const LOGIN_FLAGS: [&str; 6] = ["user", "identity", "agent", "ask_pass", "password_from", "host_key"];
+
+const TRUST_EXAMPLES: &str = "\
+Examples:
+  fleet trust -g web                  shows the keys that known_hosts lacks, and asks once
+  fleet trust -a --yes                for scripts: records them unasked
+  fleet trust --replace web03         web03 was installed anew: its new key for its old one
+
+Nobody is logged in. A key that changed is refused unless its host is named by --replace; one
+that is @revoked is refused always. Exit code 3: a host's key is not in known_hosts afterwards.";
 
 const HOSTS_EXAMPLES: &str = "\
 Examples:
@@ -79,14 +115,20 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Run a command on each host
     Exec(Exec),
+    /// Run a local script on each host
+    Script(Script),
     /// Copy local files or directories to each host
     Put(Put),
     /// Copy a file or directory from each host
     Get(Get),
     /// Log in to each host and do nothing
     Ping(Ping),
+    /// Let a public key in on each host, and prove it by a login
+    CopyId(CopyId),
     /// List the selected hosts; contacts nothing
     Hosts(Hosts),
+    /// Look at the hosts' keys and record the unknown ones, once you said yes
+    Trust(Trust),
 }
 
 #[derive(Args, Debug)]
@@ -100,11 +142,17 @@ pub(crate) struct Exec {
     #[command(flatten)]
     pub(crate) connect: Connect,
     #[command(flatten)]
+    pub(crate) context: Context,
+    #[command(flatten)]
     pub(crate) timeout: Timeout,
     #[command(flatten)]
-    pub(crate) idle: Idle,
+    pub(crate) ending: Ending,
     #[command(flatten)]
     pub(crate) run: Run,
+    #[command(flatten)]
+    pub(crate) same: Same,
+    #[command(flatten)]
+    pub(crate) again: Again,
     #[command(flatten)]
     pub(crate) output: Output,
     #[command(flatten)]
@@ -116,6 +164,44 @@ impl Exec {
     pub(crate) fn command(&self) -> Vec<u8> {
         let words: Vec<Vec<u8>> = self.command.iter().map(|word| word.clone().into_vec()).collect();
         words.join(&b' ')
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = SCRIPT_EXAMPLES, override_usage = "fleet script [flags] FILE [ARGS…]")]
+pub(crate) struct Script {
+    /// The local script, - for standard input; then its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "FILE")]
+    words: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) select: Select,
+    #[command(flatten)]
+    pub(crate) connect: Connect,
+    #[command(flatten)]
+    pub(crate) context: Context,
+    #[command(flatten)]
+    pub(crate) timeout: Timeout,
+    #[command(flatten)]
+    pub(crate) ending: Ending,
+    #[command(flatten)]
+    pub(crate) run: Run,
+    #[command(flatten)]
+    pub(crate) same: Same,
+    #[command(flatten)]
+    pub(crate) again: Again,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) lines: Lines,
+}
+
+impl Script {
+    /// Returns the script and its arguments.
+    pub(crate) fn file(&self) -> (PathBuf, &[OsString]) {
+        match self.words.split_first() {
+            Some((file, args)) => (PathBuf::from(file), args),
+            None => unreachable!("clap requires a word"),
+        }
     }
 }
 
@@ -136,6 +222,8 @@ pub(crate) struct Put {
     pub(crate) timeout: Timeout,
     #[command(flatten)]
     pub(crate) run: Run,
+    #[command(flatten)]
+    pub(crate) again: Again,
     #[command(flatten)]
     pub(crate) output: Output,
 }
@@ -164,6 +252,8 @@ pub(crate) struct Get {
     #[command(flatten)]
     pub(crate) run: Run,
     #[command(flatten)]
+    pub(crate) again: Again,
+    #[command(flatten)]
     pub(crate) output: Output,
 }
 
@@ -180,6 +270,27 @@ pub(crate) struct Ping {
     pub(crate) select: Select,
     #[command(flatten)]
     pub(crate) connect: Connect,
+    #[command(flatten)]
+    pub(crate) run: Run,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = COPY_ID_EXAMPLES, override_usage = "fleet copy-id [flags]")]
+pub(crate) struct CopyId {
+    /// Public key, or the private one beside it [default: your identity's]
+    #[arg(long, value_name = "PATH", env = "FLEET_KEY", hide_env = true)]
+    pub(crate) key: Option<PathBuf>,
+    /// Do not log in with the key afterwards
+    #[arg(long, value_parser = flag(), env = "FLEET_NO_PROOF", hide_env = true)]
+    pub(crate) no_proof: bool,
+    #[command(flatten)]
+    pub(crate) select: Select,
+    #[command(flatten)]
+    pub(crate) connect: Connect,
+    #[command(flatten)]
+    pub(crate) timeout: Timeout,
     #[command(flatten)]
     pub(crate) run: Run,
     #[command(flatten)]
@@ -222,4 +333,24 @@ pub(crate) struct Hosts {
         hide_env = true
     )]
     pub(crate) format: Format,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = TRUST_EXAMPLES, override_usage = "fleet trust [flags]")]
+#[command(mut_args(|arg| if LOGIN_FLAGS.contains(&arg.get_id().as_str()) { arg.hide(true) } else { arg }))]
+pub(crate) struct Trust {
+    /// Record without asking
+    #[arg(short, long, help_heading = "Trust")]
+    pub(crate) yes: bool,
+    /// Take this host's key also where it changed [selects it where nothing is selected]
+    #[arg(long, value_name = "HOST", help_heading = "Trust")]
+    pub(crate) replace: Vec<String>,
+    #[command(flatten)]
+    pub(crate) select: Select,
+    #[command(flatten)]
+    pub(crate) connect: Connect,
+    #[command(flatten)]
+    pub(crate) run: Run,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }

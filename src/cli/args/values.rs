@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use clap::builder::FalseyValueParser;
 use fleet::HostKeyPolicy;
-use fleet::pool::Threshold;
+use fleet::pool::{Threshold, Wave};
 
 /// In which order the hosts are started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -60,6 +60,21 @@ pub(super) fn threshold(text: &str) -> Result<Threshold, String> {
         false => number.parse().ok().map(Threshold::Count),
     };
     parsed.ok_or_else(|| "write a number of hosts, such as 3, or a part of them from 0% to 100%".to_owned())
+}
+
+pub(super) fn percent(text: &str) -> Result<u8, String> {
+    let number = text.strip_suffix('%').unwrap_or(text);
+    let parsed = number.parse().ok().filter(|percent| *percent <= 100);
+    parsed.ok_or_else(|| "write a part from 0% to 100%".to_owned())
+}
+
+pub(super) fn wave(text: &str) -> Result<Wave, String> {
+    let text = text.trim();
+    let parsed = match text.strip_suffix('%') {
+        Some(number) => number.parse().ok().filter(|percent| (1..=100).contains(percent)).map(Wave::Percent),
+        None => text.parse().ok().filter(|count| *count > 0).map(Wave::Count),
+    };
+    parsed.ok_or_else(|| "write numbers of hosts or parts of them, such as 1,10%,50%".to_owned())
 }
 
 #[cfg(test)]

@@ -13,20 +13,43 @@ pub(crate) fn run(args: &Exec, screen: &Screen) -> Result<ExitCode, Refusal> {
     if command.trim_ascii().is_empty() {
         return Err(Refusal::usage("the command is empty"));
     }
-    if command.len() > MAX_COMMAND_BYTES {
-        let what =
-            format!("the command has {} bytes, more than the {MAX_COMMAND_BYTES} that SSH carries", command.len());
-        return Err(Refusal::usage(what).hint("put it into a script, send that with fleet put, and run it"));
-    }
+    check_length("the command", command.len())?;
     let request = Request {
         select: &args.select,
         connect: &args.connect,
         run: &args.run,
         output: &args.output,
         timeout: args.timeout.timeout,
-        idle_timeout: args.idle.idle_timeout,
+        ending: Some(&args.ending),
         no_prefix: args.lines.no_prefix,
+        same_output: args.same.same_output,
+        retry_op: args.again.retry_op,
         what: format!("exec: {}", String::from_utf8_lossy(&command)),
     };
-    request.run(|| Ok(fleet::Exec::new(command).capture(false)), screen)
+    // Who asks for it says that the command bears it.
+    let may_repeat = args.again.retry_op.is_some();
+    let exec = fleet::Exec::new(command).capture(false).idempotent(may_repeat).within(args.context.make());
+    let exec = match args.context.input()? {
+        Some(input) => exec.stdin(input),
+        None => exec,
+    };
+    let exec = match args.context.pty() {
+        Some(pty) => exec.pty(pty),
+        None => exec,
+    };
+    let looked_at = exec.clone();
+    let each = |host: &fleet::Host, index, total| {
+        let line = looked_at.command_for(host, index, total)?;
+        check_length(&format!("the command of {}", host.name), line.len())?;
+        Ok(format!("exec: {}", String::from_utf8_lossy(&line)))
+    };
+    request.run_each(|| Ok(exec), &each, screen)
+}
+
+fn check_length(what: &str, len: usize) -> Result<(), Refusal> {
+    if len <= MAX_COMMAND_BYTES {
+        return Ok(());
+    }
+    let what = format!("{what} has {len} bytes, more than the {MAX_COMMAND_BYTES} that SSH carries");
+    Err(Refusal::usage(what).hint("put it into a file and run that with fleet script"))
 }

@@ -21,8 +21,10 @@ pub(crate) fn run(args: &Get, screen: &Screen) -> Result<ExitCode, Refusal> {
         run: &args.run,
         output: &args.output,
         timeout: args.timeout.timeout,
-        idle_timeout: None,
+        ending: None,
         no_prefix: false,
+        same_output: None,
+        retry_op: args.again.retry_op,
         what: format!("get: {} to {}", String::from_utf8_lossy(&remote), args.dir.display()),
     };
     request.run(|| op::Get::new(remote, args.dir.clone()), screen)

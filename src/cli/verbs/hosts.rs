@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::cli::args::{Format, Hosts};
 use crate::cli::exit::{self, Refusal};
-use crate::cli::plan::{Selection, login};
+use crate::cli::plan::{Selection, login, via};
 use crate::cli::screen::{Screen, json_line};
 use crate::cli::usage;
 
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Hosts, screen: &Screen) -> Result<ExitCode, Refusal> {
 /// Writes each host's settings and where they come from.
 fn explanations(hosts: &[Explanation]) -> String {
     let mut text = String::new();
-    for Explanation { host, settings, ignored, refusal, warnings, .. } in hosts {
+    for Explanation { host, settings, ignored, warnings, .. } in hosts {
         text.push_str(&format!("{}\n", host.name));
         let widest_name = settings.iter().map(|setting| setting.name.len()).max().unwrap_or(0);
         let widest_value = settings.iter().map(|setting| setting.value.chars().count()).max().unwrap_or(0).min(40);
@@ -54,10 +54,11 @@ fn explanations(hosts: &[Explanation]) -> String {
             let Setting { name, value, .. } = setting;
             text.push_str(&format!("  {name:widest_name$}  {value:widest_value$}  {}\n", said_by(setting)));
         }
-        for Ignored { keyword, origin, .. } in ignored {
-            text.push_str(&format!("  not heeded: {keyword} ({origin})\n"));
+        for Ignored { keyword, origin, why, .. } in ignored {
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            text.push_str(&format!("  not heeded: {keyword} ({origin}){why}\n"));
         }
-        for line in warnings.iter().chain(refusal) {
+        for line in warnings {
             text.push_str(&format!("  {line}\n"));
         }
     }
@@ -99,7 +100,7 @@ fn groups(selection: &Selection) -> String {
 
 fn table(hosts: &[Arc<Host>]) -> String {
     let rows: Vec<[String; 3]> =
-        hosts.iter().map(|host| [host.name.clone(), login(host), host.groups.join(",")]).collect();
+        hosts.iter().map(|host| [host.name.clone(), login(host) + &via(host), host.groups.join(",")]).collect();
     let widest_name = rows.iter().map(|[name, ..]| name.chars().count()).max().unwrap_or(0);
     let widest_login = rows.iter().map(|[_, login, _]| login.chars().count()).max().unwrap_or(0);
     rows.iter()
@@ -115,16 +116,22 @@ struct Row<'a> {
     user: &'a str,
     address: &'a str,
     port: u16,
+    /// The bastions, the first to be contacted first; left out where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    jump: Vec<&'a str>,
     groups: &'a [String],
     vars: serde_json::Map<String, Value>,
 }
 
 fn object(host: &Host) -> String {
+    let mut jump: Vec<&str> = host.bastions().map(|bastion| &*bastion.name).collect();
+    jump.reverse();
     json_line(&Row {
         host: &host.name,
         user: &host.user,
         address: &host.address,
         port: host.port,
+        jump,
         groups: &host.groups,
         vars: host.vars.iter().map(|(name, var)| (name.clone(), value(var))).collect(),
     })

@@ -13,8 +13,10 @@ pub(crate) fn run(args: &Ping, screen: &Screen) -> Result<ExitCode, Refusal> {
         run: &args.run,
         output: &args.output,
         timeout: None,
-        idle_timeout: None,
+        ending: None,
         no_prefix: false,
+        same_output: None,
+        retry_op: None,
         what: "ping".to_owned(),
     };
     request.run(|| Ok(fleet::Ping), screen)

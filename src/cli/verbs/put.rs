@@ -23,8 +23,10 @@ pub(crate) fn run(args: &Put, screen: &Screen) -> Result<ExitCode, Refusal> {
         run: &args.run,
         output: &args.output,
         timeout: args.timeout.timeout,
-        idle_timeout: None,
+        ending: None,
         no_prefix: false,
+        same_output: None,
+        retry_op: args.again.retry_op,
         what,
     };
     request.run(|| Ok(put), screen)

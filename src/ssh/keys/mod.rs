@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use base64::Engine as _;
@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Identity, Secret};
-use public::Public;
+use public::{Certificate, Public};
 
 /// The longest file that is taken for a private key: a 16,384-bit RSA key has 13 KB.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -49,7 +49,6 @@ impl PrivateKey {
     }
 
     /// Returns the public key as SSH sends it (RFC 4253 section 6.6).
-    #[cfg(test)]
     pub(crate) fn public_blob(&self) -> &[u8] {
         &self.public_blob
     }
@@ -125,12 +124,14 @@ impl Flaw {
 }
 
 type Slot = Arc<OnceLock<Result<Arc<PrivateKey>>>>;
+type CertificateSlot = Arc<OnceLock<Result<Arc<Certificate>>>>;
 
 /// The private keys of a run: each is read and decrypted once, whoever asks.
 #[derive(Default)]
 pub(crate) struct KeyStore {
     slots: Mutex<HashMap<(Identity, Option<Secret>), Slot>>,
     publics: Mutex<HashMap<Identity, Arc<OnceLock<Public>>>>,
+    certificates: Mutex<HashMap<PathBuf, CertificateSlot>>,
 }
 
 impl KeyStore {
@@ -160,6 +161,23 @@ impl KeyStore {
             Arc::clone(publics.entry(identity.clone()).or_default())
         };
         slot.get_or_init(|| public::read(identity)).clone()
+    }
+
+    /// Returns a user certificate, read at the first call.
+    ///
+    /// # Errors
+    /// `LocalFile` when it cannot be offered: unreadable, expired, not a user's.
+    pub(crate) fn certificate(&self, path: &Path) -> Result<Arc<Certificate>> {
+        let slot = {
+            let mut certificates = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(certificates.entry(path.to_owned()).or_default())
+        };
+        let read = || {
+            public::certificate(path)
+                .map(Arc::new)
+                .map_err(|why| Error::new(ErrorKind::LocalFile, format!("certificate {} {why}", path.display())))
+        };
+        slot.get_or_init(read).clone()
     }
 }
 

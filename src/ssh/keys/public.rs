@@ -7,11 +7,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ssh_key::certificate::CertType;
 
 use super::{Form, openssh, parse, read_file};
 use crate::host::Identity;
 use crate::known_hosts;
+use crate::ssh::wire;
 
 /// What stands beside a private key.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,8 @@ pub(crate) struct Certificate {
     pub(crate) path: PathBuf,
     /// The certificate as SSH sends it.
     pub(crate) blob: Vec<u8>,
+    /// The key that it is for.
+    pub(crate) plain: Vec<u8>,
     /// `TYPE BASE64`, as libssh2 wants it for a key of its own.
     pub(crate) line: String,
 }
@@ -56,12 +58,57 @@ fn private_path(path: &Path) -> PathBuf {
 
 /// Returns the key that a certificate is for, and every other key as it is.
 pub(crate) fn plain(blob: &[u8]) -> Vec<u8> {
-    let certificate = ssh_key::Certificate::from_bytes(blob).ok();
-    let key = certificate.and_then(|certificate| {
-        let key = ssh_key::PublicKey::new(certificate.public_key().clone(), "");
-        key.to_bytes().ok()
-    });
-    key.unwrap_or_else(|| blob.to_vec())
+    Contents::read(blob).map_or_else(|| blob.to_vec(), |contents| contents.plain)
+}
+
+/// What a certificate says, as far as it matters here (PROTOCOL.certkeys).
+///
+/// Read here and not by the `ssh-key` crate (0.6.7), which refuses a certificate without an end: its last second is beyond
+/// what that takes for a time.
+struct Contents {
+    plain: Vec<u8>,
+    is_users: bool,
+    /// The first second at which it is not valid any more.
+    valid_before: u64,
+}
+
+impl Contents {
+    fn read(blob: &[u8]) -> Option<Self> {
+        let mut rest = blob;
+        let kind = str::from_utf8(wire::string(&mut rest)?).ok()?;
+        let base = kind.strip_suffix("-cert-v01@openssh.com")?;
+        let is_hardware = base.starts_with("sk-");
+        let fields = match base {
+            "ssh-ed25519" => 1,
+            "ssh-rsa" | "sk-ssh-ed25519" => 2,
+            "sk-ecdsa-sha2-nistp256" => 3,
+            _ if base.starts_with("ecdsa-sha2-") => 2,
+            _ => return None,
+        };
+        let mut plain = Vec::new();
+        wire::put_string(
+            &mut plain,
+            if is_hardware { format!("{base}@openssh.com") } else { base.to_owned() }.as_bytes(),
+        );
+        let _nonce = wire::string(&mut rest)?;
+        for _ in 0..fields {
+            wire::put_string(&mut plain, wire::string(&mut rest)?);
+        }
+        let _serial = long(&mut rest)?;
+        let is_users = wire::number(&mut rest)? == USER;
+        let (_id, _principals) = (wire::string(&mut rest)?, wire::string(&mut rest)?);
+        let _valid_after = long(&mut rest)?;
+        Some(Self { plain, is_users, valid_before: long(&mut rest)? })
+    }
+}
+
+/// `SSH_CERT_TYPE_USER`
+const USER: u32 = 1;
+
+/// Takes a 64-bit number off the front.
+fn long(rest: &mut &[u8]) -> Option<u64> {
+    let (high, low) = (wire::number(rest)?, wire::number(rest)?);
+    Some(u64::from(high) << 32 | u64::from(low))
 }
 
 /// Tells whether a key as SSH sends it is a certificate.
@@ -70,17 +117,29 @@ pub(crate) fn is_certificate(blob: &[u8]) -> bool {
 }
 
 fn beside(base: &Path) -> Option<Arc<Certificate>> {
-    let path = with_suffix(base, "-cert.pub");
-    let blob = blob_in(&path).filter(|blob| is_certificate(blob))?;
+    certificate(&with_suffix(base, "-cert.pub")).ok().map(Arc::new)
+}
+
+/// Reads a user certificate.
+///
+/// # Errors
+/// Why it cannot be offered, as a fragment.
+pub(super) fn certificate(path: &Path) -> Result<Certificate, &'static str> {
+    let blob = blob_in(path).filter(|blob| is_certificate(blob)).ok_or("is no certificate that can be read")?;
+    let contents = Contents::read(&blob);
     // One that is read here is not offered when it cannot do; any other is the server's to judge.
-    if let Ok(certificate) = ssh_key::Certificate::from_bytes(&blob) {
+    if let Some(contents) = &contents {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        if certificate.cert_type() != CertType::User || certificate.valid_before() <= now {
-            return None;
+        if !contents.is_users {
+            return Err("is the certificate of a host");
+        }
+        if contents.valid_before <= now {
+            return Err("has expired");
         }
     }
-    let line = format!("{} {}", known_hosts::key_type(&blob)?, STANDARD.encode(&blob));
-    Some(Arc::new(Certificate { path, blob, line }))
+    let plain = contents.map(|contents| contents.plain).unwrap_or_default();
+    let line = format!("{} {}", known_hosts::key_type(&blob).unwrap_or_default(), STANDARD.encode(&blob));
+    Ok(Certificate { path: path.to_owned(), plain, blob, line })
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -1,10 +1,14 @@
 //! Channels: one remote process each.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_ulong};
 
 use libssh2_sys as ffi;
 
-use super::{Failure, Link, Step, c_len, libssh2_channel_has_exit_status, libssh2_channel_signal_ex, misuse};
+use super::{
+    Failure, Link, Step, c_len, libssh2_channel_has_exit_status, libssh2_channel_signal_ex, libssh2_poll_channel_read,
+    misuse,
+};
+use crate::transport::Pty;
 
 /// The window for what a process writes, in bytes: libssh2's default.
 const WINDOW: u32 = 2 * 1024 * 1024;
@@ -34,6 +38,43 @@ impl Link {
             ffi::libssh2_channel_open_ex(self.raw, kind.as_ptr().cast(), 7, WINDOW, PACKET, std::ptr::null(), 0)
         };
         drop(lent);
+        self.keep_channel(channel)
+    }
+
+    /// Asks the server to connect to an address, and opens a channel to it (RFC 4254 section 7.2, `direct-tcpip`). Only one
+    /// open may be under way at a time; until it is answered, the same address has to be given again.
+    pub(in crate::ssh) fn open_tunnel(&mut self, address: &str, port: u16, window: u32) -> Step<ChannelId> {
+        let kind = b"direct-tcpip";
+        let mut message = Vec::with_capacity(address.len() + 32);
+        let text = |message: &mut Vec<u8>, text: &str| -> Result<(), Failure> {
+            message.extend_from_slice(&c_len(text.as_bytes())?.to_be_bytes());
+            message.extend_from_slice(text.as_bytes());
+            Ok(())
+        };
+        text(&mut message, address)?;
+        message.extend_from_slice(&u32::from(port).to_be_bytes());
+        // Where it comes from; servers log it.
+        text(&mut message, "127.0.0.1")?;
+        message.extend_from_slice(&0u32.to_be_bytes());
+        let len = c_len(&message)?;
+        let lent = self.lend();
+        // SAFETY: the session is live; `kind` and `message` outlive the call, which copies what it keeps or sends it whole.
+        let channel = unsafe {
+            ffi::libssh2_channel_open_ex(
+                self.raw,
+                kind.as_ptr().cast(),
+                12,
+                window,
+                PACKET,
+                message.as_ptr().cast(),
+                len,
+            )
+        };
+        drop(lent);
+        self.keep_channel(channel)
+    }
+
+    fn keep_channel(&mut self, channel: *mut ffi::LIBSSH2_CHANNEL) -> Step<ChannelId> {
         let Some(channel) = self.pointer(channel)? else { return Ok(None) };
         let free = self.channels.iter().position(Option::is_none);
         let index = free.unwrap_or_else(|| {
@@ -48,6 +89,45 @@ impl Link {
 
     fn channel(&self, id: ChannelId) -> Result<*mut ffi::LIBSSH2_CHANNEL, Failure> {
         self.channels.get(id.0).copied().flatten().ok_or_else(|| misuse("the channel is closed"))
+    }
+
+    /// Requests that a variable is set for the command (RFC 4254 section 6.4); takes a round trip.
+    pub(in crate::ssh) fn set_env(&mut self, id: ChannelId, name: &str, value: &str) -> Step<()> {
+        let channel = self.channel(id)?;
+        let (name_len, value_len) = (c_len(name.as_bytes())?, c_len(value.as_bytes())?);
+        let lent = self.lend();
+        // SAFETY: a live channel; both texts outlive the call and are passed with their lengths.
+        let rc = unsafe {
+            // The names are C strings only in libssh2's type: it takes as many bytes as it is told.
+            ffi::libssh2_channel_setenv_ex(channel, name.as_ptr().cast(), name_len, value.as_ptr().cast(), value_len)
+        };
+        drop(lent);
+        self.step(rc, ())
+    }
+
+    /// Requests a pseudo-terminal (RFC 4254 section 6.2) with encoded modes; takes a round trip.
+    pub(in crate::ssh) fn request_pty(&mut self, id: ChannelId, pty: &Pty, modes: &[u8]) -> Step<()> {
+        let channel = self.channel(id)?;
+        let term = pty.term.as_bytes();
+        let (term_len, modes_len) = (c_len(term)?, c_len(modes)?);
+        let (columns, rows) = (c_int::from(pty.columns), c_int::from(pty.rows));
+        let lent = self.lend();
+        // SAFETY: a live channel; both texts outlive the call, are passed with their lengths and copied. No size in pixels.
+        let rc = unsafe {
+            ffi::libssh2_channel_request_pty_ex(
+                channel,
+                term.as_ptr().cast(),
+                term_len,
+                modes.as_ptr().cast(),
+                modes_len,
+                columns,
+                rows,
+                0,
+                0,
+            )
+        };
+        drop(lent);
+        self.step(rc, ())
     }
 
     /// Requests `exec` with a command line (RFC 4254 section 6.5).
@@ -76,6 +156,13 @@ impl Link {
         self.count(count)
     }
 
+    /// Tells whether bytes of a channel wait in the queue; reads none from the connection.
+    pub(in crate::ssh) fn has_data(&mut self, id: ChannelId) -> Result<bool, Failure> {
+        let channel = self.channel(id)?;
+        // SAFETY: a live channel.
+        Ok(unsafe { libssh2_poll_channel_read(channel, 0) } > 0)
+    }
+
     /// Writes to the process's standard input and returns how much was taken.
     pub(in crate::ssh) fn write(&mut self, id: ChannelId, bytes: &[u8]) -> Step<usize> {
         let channel = self.channel(id)?;
@@ -84,6 +171,13 @@ impl Link {
         let count = unsafe { ffi::libssh2_channel_write_ex(channel, 0, bytes.as_ptr().cast(), bytes.len()) };
         drop(lent);
         self.count(count)
+    }
+
+    /// Returns how many bytes the server takes for the process at the moment.
+    pub(in crate::ssh) fn write_window(&self, id: ChannelId) -> Result<c_ulong, Failure> {
+        let channel = self.channel(id)?;
+        // SAFETY: a live channel; what the window was at first is not asked for.
+        Ok(unsafe { ffi::libssh2_channel_window_write_ex(channel, std::ptr::null_mut()) })
     }
 
     pub(super) fn count(&self, count: isize) -> Step<usize> {

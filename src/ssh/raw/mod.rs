@@ -10,10 +10,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 use std::slice;
 
+use super::io::{Io, Reached};
 use libssh2_sys as ffi;
-use socket2::Socket;
-
-use super::io::Io;
 
 mod channel;
 mod sftp;
@@ -32,6 +30,13 @@ pub(super) struct Failure {
     pub(super) message: String,
     /// The server's `SSH_FX_…` number, where it refused a file operation.
     pub(super) sftp_status: Option<u32>,
+}
+
+impl Failure {
+    /// Tells whether the key exchange failed over what was said, not over the connection.
+    pub(super) fn is_of_key_exchange(&self) -> bool {
+        matches!(self.code, ffi::LIBSSH2_ERROR_KEX_FAILURE | ffi::LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE)
+    }
 }
 
 impl std::fmt::Display for Failure {
@@ -60,6 +65,7 @@ unsafe extern "C" {
     fn libssh2_session_set_read_timeout(session: *mut ffi::LIBSSH2_SESSION, timeout_s: c_long);
     fn libssh2_channel_has_exit_status(channel: *mut ffi::LIBSSH2_CHANNEL) -> c_int;
     fn libssh2_channel_signal_ex(channel: *mut ffi::LIBSSH2_CHANNEL, name: *const c_char, len: usize) -> c_int;
+    fn libssh2_poll_channel_read(channel: *mut ffi::LIBSSH2_CHANNEL, extended: c_int) -> c_int;
     fn libssh2_sftp_posix_rename_ex(
         sftp: *mut ffi::LIBSSH2_SFTP,
         from: *const c_char,
@@ -171,15 +177,15 @@ unsafe impl Send for Link {}
 
 impl Link {
     /// Makes a session on a connected, non-blocking socket; nothing is sent yet.
-    pub(super) fn new(socket: Socket) -> Result<Self, Failure> {
+    pub(super) fn new(reached: Reached) -> Result<Self, Failure> {
         let mut session = ssh2::Session::new().map_err(|error| failure_of(&error))?;
         let raw: *mut ffi::LIBSSH2_SESSION = {
             let mut guard = session.raw();
             &raw mut *guard
         };
         session.set_blocking(false);
-        session.set_tcp_stream(SocketFd(socket.as_raw_fd()));
-        let io = Box::new(RefCell::new(Io::new(socket)));
+        session.set_tcp_stream(SocketFd(reached.as_raw_fd()));
+        let io = Box::new(RefCell::new(Io::new(reached)));
         // SAFETY: the three functions have the types that libssh2 casts these callback kinds to (libssh2.h,
         // LIBSSH2_SEND_FUNC, LIBSSH2_RECV_FUNC, LIBSSH2_DISCONNECT_FUNC), and the session pointer is live.
         unsafe {

@@ -157,6 +157,28 @@ fn thresholds() {
 }
 
 #[test]
+fn rollouts() {
+    let odd = canned("c", Canned::new("other\n").exit(2));
+    let hosts = vec![well("a"), well("b"), odd, well("d")];
+    Ground::unknown(hosts)
+        .fleet
+        .run(&["exec", "-f", "1", "--rollout", "1,50%", "--splay", "1ms", "x"])
+        .run(&["exec", "-f", "1", "--rollout", "1,3", "--fail-fast", "x"])
+        .run(&["exec", "-f", "1", "--rollout", "3", "--same-output", "80%", "x"])
+        .run(&["exec", "-f", "1", "--rollout", "3", "--same-output", "60", "--format", "json", "x"])
+        .run(&["ping", "-f", "1", "--rollout", "2", "-q"])
+        .run(&["exec", "--rollout", "0,5", "x"])
+        .run(&["exec", "--rollout", "101%", "x"])
+        .run(&["exec", "--same-output", "101%", "x"])
+        .run(&["exec", "--same-output", "80%", "x"])
+        .run(&["exec", "--rollout", "1,10%,5%", "x"])
+        .run(&["exec", "--confirm", "x"])
+        .run(&["exec", "--rollout", "1", "--confirm", "x"])
+        .run(&["ping", "--same-output", "80%"])
+        .golden("rollouts");
+}
+
+#[test]
 fn order() {
     Ground::unknown(vec![well("n10"), well("n9"), well("a")])
         .fleet

@@ -59,6 +59,31 @@ fn interrupts_drain_then_end_all_that_run() {
 }
 
 #[test]
+fn nothing_outlives_a_fleet_that_is_killed() {
+    let ground = Ground::named(&["a", "b"]);
+    let mut run = ground.spawn(&["exec", "echo begun; setsid sleep 1000 & sleep 1000 | cat"]);
+    line(&mut run.stdout);
+    line(&mut run.stdout);
+    // What is promised begins when the commands have run for a second, on a machine that is not busy.
+    std::thread::sleep(Duration::from_secs(2));
+    run.signal("KILL");
+    run.finish();
+    ground.assert_no_processes();
+}
+
+#[test]
+fn without_a_guard_the_server_alone_is_asked() {
+    let ground = Ground::named(&["a"]);
+    let begun = "echo begun; setsid sleep 1000 >/dev/null 2>&1 & sleep 1000";
+    let output = ground.fleet.output(&["exec", "--no-guard", "--kill-after", "300ms", "-u", "1s", begun]);
+    assert!(stderr(&output).contains("command timed out after 1s, remote process killed"), "{}", stderr(&output));
+    assert_eq!(ground.sim.processes().len(), 1, "what left its process group stays");
+    let output = ground.fleet.output(&["exec", "--kill-after", "300ms", "-u", "1s", begun]);
+    assert!(stderr(&output).contains("command timed out after 1s, remote process killed"), "{}", stderr(&output));
+    assert_eq!(ground.sim.processes().len(), 1, "that of the other connection");
+}
+
+#[test]
 fn an_ignored_interrupt_stays_ignored() {
     let ground = Ground::named(&["a"]);
     let go = ground.sim.host("a").unwrap().home().join("go");

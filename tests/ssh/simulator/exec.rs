@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fleet::op::Context;
 use fleet::transport::{KillReason, KillResult};
 use fleet::{Class, ErrorKind, Exec, ExitStatus, Phase};
 use fleet_sim::{Canned, Fault, HostPlan, Mode};
@@ -26,6 +27,40 @@ fn the_command_goes_over_byte_for_byte() {
     let ground = Ground::one(HostPlan::new());
     let result = exec(ground.first(), "printf '%s|' 'a  b' \"$0\" 'ü\"\\' '*'");
     assert_eq!(stdout(&result), "a  b|/bin/sh|ü\"\\|*|");
+}
+
+#[test]
+fn a_command_finds_its_variables_directory_and_host() {
+    let ground = Ground::start(vec![HostPlan::new(), HostPlan::new()]);
+    std::fs::create_dir(ground.home().join("it's")).unwrap();
+    std::fs::create_dir(ground.sim.hosts()[1].home().join("it's")).unwrap();
+    let context = Context::new().env("A", "b 'c' \n").cwd("it's").export_host(true).template(true);
+    let exec = Exec::new("printf '%s|' \"$A\" \"${PWD##*/}\" $FLEET_HOST $FLEET_INDEX $FLEET_TOTAL {{host}}; exit 9")
+        .within(context);
+    let results = pool().build().map(&ground.hosts(), exec);
+    for (index, result) in results.iter().enumerate() {
+        let name = &result.host().name;
+        assert_eq!(stdout(result), format!("b 'c' \n|it's|{name}|{index}|2|{name}|"));
+        assert_eq!(result.value().unwrap().ended.status, ExitStatus::Code(9));
+    }
+}
+
+#[test]
+fn a_signal_reaches_a_command_with_variables() {
+    let ground = Ground::one(HostPlan::new());
+    let exec = Exec::new("trap 'echo heard; exit 4' TERM; echo begun; while :; do sleep 0.05; done");
+    let pool = pool().timeout(Duration::from_millis(500));
+    let result = run_in(pool, ground.first(), exec.within(Context::new().env("A", "b").cwd("/")));
+    assert_eq!(stdout(&result), "begun\nheard\n");
+    assert_eq!(result.value().unwrap().ended.status, ExitStatus::Code(4));
+}
+
+#[test]
+fn a_template_that_cannot_be_filled_runs_nothing() {
+    let ground = Ground::one(HostPlan::new());
+    let result = run_in(pool(), ground.first(), Exec::new("echo {{vars.no}}").within(Context::new().template(true)));
+    assert_eq!(result.error().unwrap().kind(), ErrorKind::Usage);
+    assert_eq!(ground.sim.stats().commands, 0);
 }
 
 #[test]
@@ -84,6 +119,23 @@ fn a_timeout_ends_the_remote_process() {
     assert_eq!(killed.result, KillResult::Killed);
     assert_eq!(result.report.facts.killed, Some("killed"));
     assert!(ground.sim.processes().is_empty());
+}
+
+#[test]
+fn a_guard_ends_what_left_its_session_and_nothing_of_other_hosts() {
+    let ground = Ground::start(vec![HostPlan::new(), HostPlan::new()]);
+    let hosts = ground.hosts();
+    // One process serves both: the guard of the first has the second's commands beside it.
+    let op = fleet::op::from_fn("stop one", |session, job| {
+        let mut limits = *job.limits;
+        limits.idle = (job.index == 0).then_some(Duration::from_millis(800));
+        let command = "setsid sleep 3 >/dev/null & sleep 3 | cat; echo over";
+        session.exec(&fleet::transport::ExecRequest::new(command), &limits, job.budget, &mut |_, _| Ok(()))
+    });
+    let results = pool().build().map(&hosts, op);
+    let [stopped, other] = results.as_slice() else { panic!("{results:?}") };
+    assert_eq!(stopped.value().unwrap().killed.unwrap().result, KillResult::Killed);
+    assert_eq!((other.class(), other.report.facts.stdout_bytes), (Class::Ok, 5));
 }
 
 #[test]

@@ -17,13 +17,13 @@ use crate::fixture::{Builder, Sshd};
 use crate::ground::{self, exec, fanout, pool};
 
 /// A real ssh-agent on a socket of its own; ended when it is dropped.
-struct Agent {
+pub(super) struct Agent {
     child: Child,
-    socket: PathBuf,
+    pub(super) socket: PathBuf,
 }
 
 impl Agent {
-    fn start(dir: &Path) -> Self {
+    pub(super) fn start(dir: &Path) -> Self {
         let socket = dir.join("agent.sock");
         let child = Command::new("ssh-agent").arg("-D").arg("-a").arg(&socket).stdout(Stdio::null()).spawn().unwrap();
         let agent = Self { child, socket };
@@ -42,7 +42,19 @@ impl Agent {
         command
     }
 
-    fn add(&self, key: &Path) {
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Adds a key without the certificate that stands beside it.
+    pub(super) fn add_key_alone(&self, key: &Path, dir: &Path) {
+        let alone = dir.join("alone");
+        fs::copy(key, &alone).unwrap();
+        self.add(&alone);
+        fs::remove_file(alone).unwrap();
+    }
+
+    pub(super) fn add(&self, key: &Path) {
         let added = self.ssh_add().arg("-q").arg(key).output().unwrap();
         assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
     }
@@ -66,6 +78,16 @@ fn host(sshd: &Sshd, dir: &TempDir) -> Host {
 
 fn sshd(configure: impl FnOnce(Builder) -> Builder) -> Sshd {
     configure(Sshd::builder()).start()
+}
+
+/// Signs `NAME.pub` for `user`, as `NAME-cert.pub`.
+pub(super) fn sign(dir: &Path, authority: &Path, name: &str, user: &str, validity: &str) {
+    let signed = Command::new("ssh-keygen")
+        .args(["-q", "-I", "test", "-n", user, "-V", validity, "-s"])
+        .arg(authority)
+        .arg(dir.join(format!("{name}.pub")))
+        .status();
+    assert!(signed.unwrap().success());
 }
 
 const TYPES: [&[&str]; 5] = [
@@ -289,16 +311,6 @@ mod agent {
 
 mod certificate {
     use super::*;
-
-    /// Signs `NAME.pub` for `user`, as `NAME-cert.pub`.
-    fn sign(dir: &Path, authority: &Path, name: &str, user: &str, validity: &str) {
-        let signed = Command::new("ssh-keygen")
-            .args(["-q", "-I", "test", "-n", user, "-V", validity, "-s"])
-            .arg(authority)
-            .arg(dir.join(format!("{name}.pub")))
-            .status();
-        assert!(signed.unwrap().success());
-    }
 
     /// Starts a server that knows no key, only an authority, and returns the authority too.
     fn trusting(dir: &Path, lines: &str) -> (Sshd, PathBuf) {
