@@ -28,6 +28,9 @@ const STACK: usize = 128 * 1024;
 /// How long the command may take to end after it was told to, before it is killed; and how long to be gone after that.
 const GRACE: Duration = Duration::from_millis(100);
 
+/// How long its last words are waited for once its end of the connection is closed: a busy machine takes a moment to end a process.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// How long a wait for the command's end lasts at a time.
 const SLICE: Duration = Duration::from_millis(2);
 
@@ -63,11 +66,12 @@ pub(super) fn start(command: &str) -> Result<Reached> {
         is_reaped: AtomicBool::new(false),
         said: Arc::default(),
         stderr: stderr.try_clone().map_err(failed)?,
-        reader: None,
+        reader: Mutex::default(),
     };
     let said = Arc::clone(&proxy.said);
     let reader = Builder::new().name("fleet-proxy".to_owned()).stack_size(STACK);
-    proxy.reader = Some(reader.spawn(move || listen(stderr, &said)).map_err(failed)?);
+    let reader = reader.spawn(move || listen(stderr, &said)).map_err(failed)?;
+    *proxy.reader.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(reader);
     Ok(Reached::through(Socket::from(OwnedFd::from(ours)), Box::new(proxy)))
 }
 
@@ -80,7 +84,7 @@ struct Proxy {
     /// The end of what it wrote to standard error.
     said: Arc<Mutex<VecDeque<u8>>>,
     stderr: UnixStream,
-    reader: Option<JoinHandle<()>>,
+    reader: Mutex<Option<JoinHandle<()>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -108,9 +112,19 @@ fn listen(mut stderr: UnixStream, said: &Mutex<VecDeque<u8>>) {
 impl Proxy {
     /// Waits a moment for the command to be over, when its end of the connection is.
     fn status(&self) -> Option<ExitStatus> {
-        let status = wait_for(&mut lock(&self.child), GRACE);
+        let status = wait_for(&mut lock(&self.child), LAST_WORDS);
         self.is_reaped.fetch_or(status.is_some(), Ordering::SeqCst);
         status
+    }
+
+    /// Ends the reading once all that was written is read: whoever the command left behind may hold standard error open for ever.
+    fn end_reading(&self) {
+        // What is queued is read all the same.
+        let _ = self.stderr.shutdown(Shutdown::Both);
+        if let Some(reader) = lock(&self.reader).take() {
+            // It does nothing that could panic.
+            let _ = reader.join();
+        }
     }
 
     fn last_line(&self) -> Option<String> {
@@ -131,6 +145,7 @@ impl Way for Proxy {
             Some(code) => format!("ended with status {code}"),
             None => "was ended by a signal".to_owned(),
         };
+        self.end_reading();
         let said = self.last_line().map_or_else(String::new, |line| format!(": {line}"));
         Some((ErrorKind::Connect, format!("the ProxyCommand `{command}` {how}{said}")))
     }
@@ -155,12 +170,7 @@ impl Drop for Proxy {
                 }
             }
         }
-        // Whoever still holds the other end is not waited for.
-        let _ = self.stderr.shutdown(Shutdown::Both);
-        if let Some(reader) = self.reader.take() {
-            // It does nothing that could panic.
-            let _ = reader.join();
-        }
+        self.end_reading();
     }
 }
 
