@@ -165,7 +165,7 @@ impl<T: Outcome + Send + 'static> Collector<T> {
             self.announced = Some(stop);
             // The failure that crossed the threshold is told before the stop that it caused.
             self.catch_up(batch);
-            let running = shared.running();
+            let running = shared.control.in_flight().into_iter().map(|flight| flight.host).collect();
             batch.push(Message::Event(shared.event(EventKind::Stopping { stop, reason, running })));
         }
         let reason = if self.is_late { StopReason::Deadline } else { reason };

@@ -1,10 +1,14 @@
 //! The handle by which a run is stopped from outside: by a signal handler, a sink, another thread.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crate::budget::{CancelToken, Stop};
+use crate::error::Phase;
 use crate::event::StopReason;
+use crate::host::Host;
 
 /// Stops one run, says why, and tells how far it is. Clones control the same run.
 ///
@@ -28,7 +32,20 @@ struct Inner {
     cancel: CancelToken,
     reason: Mutex<Option<StopReason>>,
     queued: AtomicUsize,
-    running: AtomicUsize,
+    /// By the host's place in the run.
+    in_flight: Mutex<BTreeMap<usize, InFlight>>,
+}
+
+/// A host that a worker has at this moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct InFlight {
+    /// Which host.
+    pub host: Arc<Host>,
+    /// The phase it is in; queued while it waits for a turn to log in, or out of the splay.
+    pub phase: Phase,
+    /// When its worker took it.
+    pub since: Instant,
 }
 
 impl RunControl {
@@ -68,7 +85,12 @@ impl RunControl {
 
     /// Returns how many hosts are in flight.
     pub fn running(&self) -> usize {
-        self.0.running.load(Ordering::SeqCst)
+        self.lock_in_flight().len()
+    }
+
+    /// Returns the hosts in flight and where each is, in the order of their submission.
+    pub fn in_flight(&self) -> Vec<InFlight> {
+        self.lock_in_flight().values().cloned().collect()
     }
 
     pub(super) fn queue(&self, hosts: usize) {
@@ -79,18 +101,29 @@ impl RunControl {
         self.0.queued.fetch_sub(hosts, Ordering::SeqCst);
     }
 
-    pub(super) fn start_one(&self) {
-        self.0.running.fetch_add(1, Ordering::SeqCst);
+    pub(super) fn start_one(&self, index: usize, host: &Arc<Host>) {
+        let flight = InFlight { host: Arc::clone(host), phase: Phase::Queued, since: Instant::now() };
+        self.lock_in_flight().insert(index, flight);
         self.unqueue(1);
     }
 
-    pub(super) fn finish_one(&self) {
-        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    pub(super) fn enter(&self, index: usize, phase: Phase) {
+        if let Some(flight) = self.lock_in_flight().get_mut(&index) {
+            flight.phase = phase;
+        }
     }
 
-    pub(super) fn requeue_one(&self) {
+    pub(super) fn finish_one(&self, index: usize) {
+        self.lock_in_flight().remove(&index);
+    }
+
+    pub(super) fn requeue_one(&self, index: usize) {
         self.0.queued.fetch_add(1, Ordering::SeqCst);
-        self.finish_one();
+        self.finish_one(index);
+    }
+
+    fn lock_in_flight(&self) -> MutexGuard<'_, BTreeMap<usize, InFlight>> {
+        self.0.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_reason(&self) -> MutexGuard<'_, Option<StopReason>> {

@@ -152,7 +152,7 @@ impl<O: Operation> Job for TypedJob<O> {
             self.result = Some(task.without_worker(never_started(StopReason::Interrupt)));
             return false;
         }
-        let context = Context { core, token: &self.token, deadline: None, spools, events: None };
+        let context = Context { core, token: &self.token, control: None, deadline: None, spools, events: None };
         let done = run_host(&context, &self.op, &task);
         self.result = Some(done.result);
         done.is_limited

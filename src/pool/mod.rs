@@ -43,7 +43,7 @@ mod waves;
 mod worker;
 
 pub use builder::{PoolBuilder, Threshold, Wave};
-pub use control::RunControl;
+pub use control::{InFlight, RunControl};
 pub use handle::Handle;
 pub use imap::{Ordered, Unordered};
 pub use outputs::Outputs;

@@ -36,7 +36,6 @@ pub(super) struct Shared<'op, T> {
     pub(super) submitted: Instant,
     pub(super) deadline: Option<Instant>,
     op: Box<dyn Operation<Output = T> + 'op>,
-    running: Vec<AtomicBool>,
     failures: AtomicUsize,
     spools: SpoolSet,
     are_events_wanted: bool,
@@ -62,7 +61,6 @@ impl<'op, T: Outcome + Send + 'static> Shared<'op, T> {
             submitted,
             deadline: core.options.deadline.and_then(|deadline| submitted.checked_add(deadline)),
             op,
-            running: hosts.iter().map(|_| AtomicBool::new(false)).collect(),
             failures: AtomicUsize::new(0),
             spools: SpoolSet::default(),
             are_events_wanted,
@@ -77,12 +75,6 @@ impl<'op, T: Outcome + Send + 'static> Shared<'op, T> {
     pub(super) fn task(&self, index: usize) -> Option<Task<'_>> {
         let host = self.hosts.get(index)?;
         Some(Task { host, index, total: self.hosts.len(), submitted: self.submitted })
-    }
-
-    /// Returns the hosts in flight, in the order of their submission.
-    pub(super) fn running(&self) -> Vec<Arc<Host>> {
-        let in_flight = self.hosts.iter().zip(&self.running).filter(|(_, running)| running.load(Ordering::SeqCst));
-        in_flight.map(|(host, _)| Arc::clone(host)).collect()
     }
 
     pub(super) fn is_late(&self) -> bool {
@@ -159,11 +151,11 @@ impl<T: Outcome + Send + 'static> Worker<'_, '_, T> {
     fn one(&self, taken: Taken<usize>) {
         let shared = self.shared;
         let Some(task) = shared.task(taken.item) else { return };
-        self.mark(taken.item, true);
-        shared.control.start_one();
+        shared.control.start_one(task.index, task.host);
         let context = Context {
             core: &shared.core,
             token: shared.control.cancel_token(),
+            control: Some(&shared.control),
             deadline: shared.deadline,
             spools: &shared.spools,
             events: shared.are_events_wanted.then_some(self),
@@ -171,15 +163,14 @@ impl<T: Outcome + Send + 'static> Worker<'_, '_, T> {
         let mut done = run_host(&context, &*shared.op, &task);
         if done.is_limited {
             let is_alone = taken.is_alone;
-            self.mark(task.index, false);
-            shared.control.requeue_one();
+            shared.control.requeue_one(task.index);
             if shared.queue.put_back(taken).is_ok() {
                 if let Some(warning) = done.result.error().and_then(|error| shared.fanout_warning(error)) {
                     let _ = self.sender.send(Message::Event(warning));
                 }
                 return;
             }
-            shared.control.start_one();
+            shared.control.start_one(task.index, task.host);
             if let (false, Some((_, reason))) = (is_alone, shared.control.stopped()) {
                 done.result = task.without_worker(never_started(reason));
             }
@@ -188,18 +179,11 @@ impl<T: Outcome + Send + 'static> Worker<'_, '_, T> {
     }
 
     fn finish(&self, index: usize, result: HostResult<T>) {
-        self.mark(index, false);
-        self.shared.control.finish_one();
+        self.shared.control.finish_one(index);
         let is_over = self.shared.count(&result);
         let _ = self.sender.send(Message::Done(result));
         if is_over {
             self.shared.control.stop(Stop::Drain, StopReason::Threshold);
-        }
-    }
-
-    fn mark(&self, index: usize, is_running: bool) {
-        if let Some(running) = self.shared.running.get(index) {
-            running.store(is_running, Ordering::SeqCst);
         }
     }
 }

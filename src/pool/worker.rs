@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::builder::Options;
 use super::clock::Clock;
+use super::control::RunControl;
 use super::gate::{Door, Gate};
 use super::report::{Task, never_started, panicked};
 use crate::budget::{Budget, CancelToken, Exceeded, Stop};
@@ -31,6 +32,8 @@ pub(super) struct Core {
 pub(super) struct Context<'a> {
     pub(super) core: &'a Core,
     pub(super) token: &'a CancelToken,
+    /// Hears where each host is.
+    pub(super) control: Option<&'a RunControl>,
     pub(super) deadline: Option<Instant>,
     pub(super) spools: &'a SpoolSet,
     /// Where events go, if anybody wants them.
@@ -76,7 +79,7 @@ struct Link<'a> {
 
 impl Link<'_> {
     fn run<T: Outcome + Send + 'static>(&self, op: &dyn Operation<Output = T>) -> Result<(T, Facts)> {
-        let Context { core, token, deadline, spools, events } = *self.context;
+        let Context { core, token, deadline, spools, events, .. } = *self.context;
         let budget = Budget::new(token.clone()).with_run_deadline(deadline);
         self.splay()?;
         let mut again = 0;
@@ -184,8 +187,16 @@ impl Link<'_> {
         }
     }
 
+    /// Shows the host in a phase to who looks at the run.
+    fn show(&self, phase: Phase) {
+        if let Some(control) = self.context.control {
+            control.enter(self.task.index, phase);
+        }
+    }
+
     fn enter(&self, phase: Phase) -> Result<()> {
         self.clock.enter(phase);
+        self.show(phase);
         match self.context.events {
             Some(events) if self.context.core.options.phase_events => {
                 events.emit(EventKind::Phase { host: Arc::clone(self.task.host), phase })
@@ -267,7 +278,10 @@ impl Watch for ConnectWatch<'_> {
 impl ConnectWatch<'_> {
     fn wait_for_turn(&self, gate: &Gate, door: &Door) -> Result<(), Exceeded> {
         let Context { token, deadline, .. } = *self.link.context;
+        self.link.show(Phase::Queued);
         gate.enter(door, token, deadline)?;
-        gate.enter(&Door::All, token, deadline).inspect_err(|_| gate.leave(door))
+        gate.enter(&Door::All, token, deadline).inspect_err(|_| gate.leave(door))?;
+        self.link.show(self.link.clock.phase());
+        Ok(())
     }
 }

@@ -530,3 +530,34 @@ fn a_splay_is_queued_time_and_ended_by_a_stop() {
     });
     assert_eq!(summary.of(Class::NotStarted), 3);
 }
+
+#[test]
+fn a_control_tells_who_is_in_flight_and_where() {
+    let fake = FakeTransport::new();
+    fake.host("h0").on("wait", Reply::new().hang());
+    let addresses = ["10.0.0.1", "10.0.0.2", "10.0.0.2"].into_iter().enumerate();
+    let submitted: Vec<_> =
+        addresses.map(|(number, address)| Arc::new(Host::new(format!("h{number}"), address))).collect();
+    for host in submitted.iter().skip(1) {
+        fake.host(&host.name).connect_delay(ms(3_600_000_000));
+    }
+    let control = RunControl::new();
+    let pool = Pool::builder(fake).starts_per_address(n(1)).build();
+    let seen = || -> Vec<(String, Phase)> {
+        control.in_flight().into_iter().map(|flight| (flight.host.name.clone(), flight.phase)).collect()
+    };
+    let names = |phases: [Phase; 3]| ["h0", "h1", "h2"].map(str::to_owned).into_iter().zip(phases).collect::<Vec<_>>();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            super::until(|| {
+                let seen = seen();
+                // Which of the others has the only turn is open.
+                seen == names([Phase::Running, Phase::Connect, Phase::Queued])
+                    || seen == names([Phase::Running, Phase::Queued, Phase::Connect])
+            });
+            control.stop(Stop::Abort, StopReason::Interrupt);
+        });
+        pool.run(&submitted, Exec::new("wait"), &control, &mut [])
+    });
+    assert_eq!(control.in_flight().len(), 0);
+}
