@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use fleet::event::{HostKeyAction, Note, StopReason};
 use fleet::pool::{PoolBuilder, RunControl, WaveEnd};
-use fleet::sink::{Json, JsonOptions, Status, StatusOptions, Target, Text, TextOptions};
+use fleet::sink::{
+    Csv, CsvOptions, Json, JsonLines, JsonLinesOptions, JsonOptions, Status, StatusOptions, Target, Text, TextOptions,
+    csv_row,
+};
 use fleet::{Event, EventKind, Host, Operation, Outputs, Pool, Sink, SshTransport, Stop, Stream, Transport};
 use unicode_width::UnicodeWidthStr;
 
@@ -88,8 +91,10 @@ impl Request<'_> {
         each: &Each<'_>,
         screen: &Screen,
     ) -> Result<ExitCode, Refusal> {
-        if self.no_prefix && self.output.format == Format::Json {
-            return Err(Refusal::usage("-N has no meaning with --format json, which has no prefix"));
+        let format = self.output.format;
+        if self.no_prefix && format != Format::Text {
+            let what = format!("-N has no meaning with --format {}, which has no prefix", format.name());
+            return Err(Refusal::usage(what));
         }
         self.run.check(self.same_output)?;
         if self.run.confirm && !self.run.rollout.is_empty() && !prompt::has_terminal() {
@@ -190,11 +195,25 @@ impl Request<'_> {
 
     pub(crate) fn form(&self, hosts: &[Arc<Host>], screen: &Screen) -> Box<dyn Sink> {
         let stdout = screen.writer(Stream::Stdout);
-        if self.output.format == Format::Json {
-            let mut options = JsonOptions::default();
-            options.phases = self.output.verbose > 0;
-            options.terminal = screen.is_terminal(Stream::Stdout);
-            return Box::new(Json::new(stdout, options));
+        let terminal = screen.is_terminal(Stream::Stdout);
+        match self.output.format {
+            Format::Text => {}
+            Format::Json => {
+                let mut options = JsonOptions::default();
+                options.phases = self.output.verbose > 0;
+                options.terminal = terminal;
+                return Box::new(Json::new(stdout, options));
+            }
+            Format::Jsonl => {
+                let mut options = JsonLinesOptions::default();
+                options.terminal = terminal;
+                return Box::new(JsonLines::new(stdout, options));
+            }
+            Format::Csv => {
+                let mut options = CsvOptions::default();
+                options.terminal = terminal;
+                return Box::new(Csv::new(stdout, options));
+            }
         }
         let mut options = TextOptions::default();
         options.prefix = !self.no_prefix;
@@ -250,10 +269,17 @@ impl Request<'_> {
             let Host { name, user, address, port, .. } = &**host;
             match self.output.format {
                 Format::Text => format!("{name}: {}{}: {what}\n", plan::login(host), plan::via(host)),
-                Format::Json => json_line(&Planned { event: "planned", host: name, user, address, port: *port, what }),
+                Format::Json | Format::Jsonl => {
+                    json_line(&Planned { event: "planned", host: name, user, address, port: *port, what })
+                }
+                Format::Csv => csv_row([name, user, address, &port.to_string(), what]),
             }
         };
-        let text: String = hosts.iter().zip(&done).map(row).collect();
+        let mut text = String::new();
+        if self.output.format == Format::Csv {
+            text.push_str(&csv_row(["host", "user", "address", "port", "what"]));
+        }
+        text.extend(hosts.iter().zip(&done).map(row));
         // Whether somebody reads it is told by the code.
         let _ = screen.writer(Stream::Stdout).write_all(text.as_bytes());
         Ok(exit::of_listing(screen.is_closed()))

@@ -4,17 +4,16 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use jiff::Timestamp;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::buffer::Buffer;
 use super::escape::escape_json;
 use super::lines::Lines;
+use super::result::{ResultFields, is_transfer, seconds, timestamp};
 use crate::budget::Stop;
 use crate::error::Phase;
 use crate::event::{Class, Event, EventKind, HostReport, Note, Sink, StopReason, Stream, Summary};
@@ -118,26 +117,7 @@ impl<W: Write + Send> Json<W> {
             stdout.finish(&mut |line, eol| self.output_line(&header, name, Stream::Stdout, line, eol))?;
             stderr.finish(&mut |line, eol| self.output_line(&header, name, Stream::Stderr, line, eol))?;
         }
-        let facts = &report.facts;
-        let shows_transfer = self.is_transfer || facts.files + facts.transferred_bytes > 0;
-        let finished = Finished {
-            host: name,
-            status: report.class().as_str(),
-            exit_code: facts.exit_code,
-            signal: facts.signal.as_deref(),
-            phase: report.phase().map(Phase::as_str),
-            error: report.error.as_ref().map(crate::Error::chain).or_else(|| facts.reason.clone()),
-            killed: facts.killed,
-            attempts: report.attempts,
-            queued_s: seconds(report.queued),
-            duration_s: seconds(report.duration),
-            phases: Phases(&report.phases),
-            stdout_bytes: facts.stdout_bytes,
-            stderr_bytes: facts.stderr_bytes,
-            files: shows_transfer.then_some(facts.files),
-            bytes: shows_transfer.then_some(facts.transferred_bytes),
-        };
-        self.line(event, "finished", &finished)
+        self.line(event, "finished", &ResultFields::of(report, self.is_transfer))
     }
 
     fn stopping(&mut self, event: &Event, stop: Stop, reason: StopReason, running: &[Arc<Host>]) -> io::Result<()> {
@@ -175,7 +155,7 @@ impl<W: Write + Send> Sink for Json<W> {
     fn handle(&mut self, event: &Event) -> io::Result<()> {
         match &event.kind {
             EventKind::Started { op, hosts, fanout } => {
-                self.is_transfer = matches!(op.as_str(), "put" | "get");
+                self.is_transfer = is_transfer(op);
                 self.line(event, "started", &Started { version: VERSION, op, hosts: *hosts, fanout: *fanout })
             }
             EventKind::Phase { host, phase } if self.options.phases => {
@@ -216,10 +196,7 @@ struct Header(Vec<u8>);
 
 impl Header {
     fn new(event: &Event, name: &str) -> Self {
-        let time = match Timestamp::try_from(event.time) {
-            Ok(time) => format!("{time:.6}"),
-            Err(_) => String::new(),
-        };
+        let time = timestamp(event.time);
         let fields = HeaderFields { event: name, time: &time, run: event.run.as_str() };
         let mut bytes = serde_json::to_vec(&fields).unwrap_or_default();
         bytes.pop();
@@ -310,51 +287,10 @@ struct Transfer<'a> {
 }
 
 #[derive(Serialize)]
-struct Finished<'a> {
-    host: &'a str,
-    status: &'a str,
-    exit_code: Option<i32>,
-    signal: Option<&'a str>,
-    phase: Option<&'a str>,
-    error: Option<String>,
-    killed: Option<&'a str>,
-    attempts: u32,
-    queued_s: f64,
-    duration_s: f64,
-    phases: Phases<'a>,
-    stdout_bytes: u64,
-    stderr_bytes: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    files: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes: Option<u64>,
-}
-
-#[derive(Serialize)]
 struct Stopping<'a> {
     stop: &'a str,
     reason: &'a str,
     running: Vec<&'a str>,
-}
-
-/// The time in each phase, all attempts together.
-struct Phases<'a>(&'a [(Phase, Duration)]);
-
-impl Serialize for Phases<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut sums: Vec<(Phase, Duration)> = Vec::with_capacity(self.0.len());
-        for (phase, duration) in self.0 {
-            match sums.iter_mut().find(|(known, _)| known == phase) {
-                Some((_, sum)) => *sum += *duration,
-                None => sums.push((*phase, *duration)),
-            }
-        }
-        let mut map = serializer.serialize_map(Some(sums.len()))?;
-        for (phase, sum) in sums {
-            map.serialize_entry(phase.as_str(), &seconds(sum))?;
-        }
-        map.end()
-    }
 }
 
 /// The counts, one field for each of [`Class::ALL`].
@@ -375,13 +311,10 @@ impl Serialize for SummaryLine<'_> {
     }
 }
 
-/// Returns seconds to a tenth of a millisecond: finer ones would be written with an exponent.
-fn seconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e4).round() / 1e4
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::error::{Error, ErrorKind};
     use crate::event::HostKeyAction;

@@ -5,16 +5,22 @@
 //! at 64 KiB and at the run's end: a line appears as soon as nothing else waits, and a flood costs a write per 64 KiB.
 
 mod buffer;
+mod captured;
+mod csv;
 mod escape;
 #[cfg(test)]
 mod fixtures;
 mod json;
+mod jsonl;
 mod lines;
 mod names;
+mod result;
 mod status;
 mod text;
 
+pub use csv::{Csv, CsvOptions, csv_row};
 pub use escape::escape;
 pub use json::{Json, JsonOptions};
+pub use jsonl::{JsonLines, JsonLinesOptions};
 pub use status::{Status, StatusOptions};
 pub use text::{Target, Text, TextOptions};

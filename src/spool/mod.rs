@@ -120,7 +120,7 @@ impl fmt::Debug for SpoolWriter {
 }
 
 /// What was written, to be read any number of times. Cheap to clone; the last clone gives back what it used.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Spool(Option<Arc<Content>>);
 
 impl Spool {

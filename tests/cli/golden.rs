@@ -1,5 +1,6 @@
 //! What is said word by word: here without contacting anything, in `runs` and `trust` by simulated hosts.
 
+mod forms;
 mod runs;
 mod trust;
 
@@ -60,7 +61,7 @@ fn wrong_flags() {
         .run(&["exec", "-Z", "df", "df"])
         .run(&["exec", "--max-fail", "many", "df"])
         .run(&["exec", "--max-fail", "101%", "df"])
-        .run(&["exec", "--format", "jsonl", "df"])
+        .run(&["exec", "--format", "xml", "df"])
         .run(&["exec", "--fail-fast", "--max-fail", "3", "df"])
         .run(&["exec", "-q", "-v", "df"])
         .run(&["exec", "-f", "0", "df"])
@@ -70,6 +71,8 @@ fn wrong_flags() {
         .run(&["exec", "--host-key", "maybe", "df"])
         .run(&["exec", "--order", "size", "df"])
         .run(&["exec", "-N", "--format", "json", "df"])
+        .run(&["exec", "-N", "--format", "csv", "df"])
+        .run(&["trust", "--format", "jsonl"])
         .run(&["ping", "-N"])
         .run(&["ping", "-u", "3"])
         .run(&["put", "-w", "db1", "only-one"])
@@ -128,6 +131,8 @@ fn selections() {
         .run(&["hosts", "-w", "@prod!web[03-20].example", "-v"])
         .run(&["hosts", "-w", "v6,db1", "--format", "json"])
         .run(&["hosts", "-w", "web02.example", "--format", "json"])
+        .run(&["hosts", "-w", "v6,web02.example", "--format", "jsonl"])
+        .run(&["hosts", "-w", "v6,web02.example,db1", "--format", "csv"])
         .run(&["hosts", "-w", "root@10.9.9.9:2200", "-v"])
         .run(&["hosts", "-g", "web", "-x", "@web"])
         .run(&["hosts", "-w", "nope"])
@@ -143,6 +148,8 @@ fn a_dry_run_contacts_nothing() {
         .file("site/index.html", "x")
         .run(&["exec", "--dry-run", "-g", "db", "df", "-h", "--", "-x"])
         .run(&["exec", "--dry-run", "-w", "v6", "-f", "3", "-l", "me", "-p", "22", "--format", "json", "df", "|", "wc"])
+        .run(&["exec", "--dry-run", "-w", "v6", "--format", "jsonl", "df"])
+        .run(&["exec", "--dry-run", "-w", "v6,db1", "--format", "csv", "echo \"a\", b"])
         .run(&["put", "--dry-run", "-w", "db1", "site", "hosts.toml", "/srv/"])
         .run(&["get", "--dry-run", "-q", "-w", "db1", "/etc/motd", "out/here"])
         .run(&["ping", "--dry-run", "--order", "name", "-w", "v6,db1", "-A"])

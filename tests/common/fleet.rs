@@ -153,6 +153,12 @@ pub(crate) fn normalised(text: &str) -> String {
             (r#""(time|run)":"[^"]*""#, r#""$1":"[$1]""#),
             (r#"("[a-z]+_s"):[0-9.]+"#, "$1:[time]"),
             (r#""phases":\{[^}]*\}"#, r#""phases":{[phases]}"#),
+            // Rows of CSV: how long it waited and took, when it was done, and the run.
+            (
+                r",[0-9.]+,[0-9.]+,[0-9]{4}-[^,]+Z,[^,]+,(exec|script|put|get|ping|copy-id),",
+                ",[time],[time],[time],[run],$1,",
+            ),
+            (r#"(?m)^([^,{" ]+,[^,]*,)127\.[0-9.]+,[0-9]+,"#, "$1[address],"),
         ];
         rules.map(|(pattern, by)| (Regex::new(pattern).unwrap(), by)).into()
     });

@@ -320,7 +320,7 @@ pub(crate) struct Hosts {
     /// Show user, address, port and groups too
     #[arg(short, long, help_heading = "Output", conflicts_with = "format")]
     pub(crate) verbose: bool,
-    /// Form of the output: text or json [default: text]
+    /// Form: text, json or jsonl (one object a line), csv [default: text]
     #[arg(
         long,
         help_heading = "Output",

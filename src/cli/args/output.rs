@@ -6,7 +6,7 @@ use super::values::flag;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct Output {
-    /// Form of the output: text or json, one object a line [default: text]
+    /// Form: text, json (events), jsonl or csv (results) [default: text]
     #[arg(
         long,
         value_enum,
@@ -55,6 +55,20 @@ pub(crate) enum Format {
     #[default]
     Text,
     Json,
+    Jsonl,
+    Csv,
+}
+
+impl Format {
+    /// Returns the word that chooses it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Jsonl => "jsonl",
+            Self::Csv => "csv",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use fleet::inventory::{Explanation, Setting, Source, Target};
+use fleet::sink::csv_row;
 use fleet::ssh_config::Ignored;
 use fleet::{Host, Stream, Var, hostset};
 use serde::Serialize;
@@ -31,8 +32,10 @@ pub(crate) fn run(args: &Hosts, screen: &Screen) -> Result<ExitCode, Refusal> {
         format!("{}\n", selection.targets.len())
     } else if args.groups {
         groups(&selection)
-    } else if args.format == Format::Json {
+    } else if matches!(args.format, Format::Json | Format::Jsonl) {
         selection.resolve_for_show(&args.connect)?.iter().map(|host| object(host)).collect()
+    } else if args.format == Format::Csv {
+        rows(&selection.resolve_for_show(&args.connect)?)
     } else if args.verbose {
         table(&selection.resolve_for_show(&args.connect)?)
     } else {
@@ -123,15 +126,30 @@ struct Row<'a> {
     vars: serde_json::Map<String, Value>,
 }
 
-fn object(host: &Host) -> String {
+/// Writes a header and a row for each host, without the variables.
+fn rows(hosts: &[Arc<Host>]) -> String {
+    let mut text = csv_row(["host", "user", "address", "port", "jump", "groups"]);
+    for host in hosts {
+        let Host { name, user, address, port, groups, .. } = &**host;
+        text.push_str(&csv_row([name, user, address, &port.to_string(), &jump(host).join(","), &groups.join(",")]));
+    }
+    text
+}
+
+/// Returns the bastions, the first to be contacted first.
+fn jump(host: &Host) -> Vec<&str> {
     let mut jump: Vec<&str> = host.bastions().map(|bastion| &*bastion.name).collect();
     jump.reverse();
+    jump
+}
+
+fn object(host: &Host) -> String {
     json_line(&Row {
         host: &host.name,
         user: &host.user,
         address: &host.address,
         port: host.port,
-        jump,
+        jump: jump(host),
         groups: &host.groups,
         vars: host.vars.iter().map(|(name, var)| (name.clone(), value(var))).collect(),
     })

@@ -25,6 +25,11 @@ pub(crate) fn run(args: &Trust, screen: &Screen) -> Result<ExitCode, Refusal> {
         let flag = flag.replace('_', "-");
         return Err(Refusal::usage(format!("--{flag} has no meaning with trust, which logs in nowhere")));
     }
+    let format = args.output.format;
+    if matches!(format, Format::Jsonl | Format::Csv) {
+        let what = format!("--format {} has no meaning with trust, whose keys are events", format.name());
+        return Err(Refusal::usage(what).hint("--format json has a line for each key"));
+    }
     let mut select = args.select.clone();
     if !select.all && select.hosts.is_empty() && select.group.is_empty() {
         select.hosts.clone_from(&args.replace);
