@@ -258,7 +258,15 @@ fn a_value_that_panics_when_dropped_does_not_end_the_collector() {
     }
     impl fleet::Outcome for Bomb {}
     let pool = Pool::builder(FakeTransport::new()).build();
-    drop(pool.submit(&host(), from_fn("bomb", |_: &mut dyn Session, _: &Job<'_>| Ok(Bomb))).unwrap());
+    // The value comes when nobody holds the handle any more: else it may be dropped with the handle, in this thread.
+    let (is_dropped, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let bomb = from_fn("bomb", move |_: &mut dyn Session, _: &Job<'_>| {
+        assert!(wait.lock().unwrap().recv().is_err());
+        Ok(Bomb)
+    });
+    drop(pool.submit(&host(), bomb).unwrap());
+    drop(is_dropped);
     assert!(pool.submit(&host(), Ping).unwrap().get().is_ok());
     pool.join().unwrap();
 }
