@@ -47,7 +47,7 @@ pub(crate) fn next_wave(end: &WaveEnd, control: &RunControl, screen: &Screen) ->
     let WaveEnd { number, done, failures, next, hosts, .. } = *end;
     let question =
         format!("wave {number} ended: {done} of {hosts} hosts done, {failures} failed; begin the next {next}?");
-    let answer = screen.without_bar(|| confirm(&question, || control.stopped().is_some()));
+    let answer = screen.without_foot(|| confirm(&question, || control.stopped().is_some()));
     // Where nobody can be asked nobody said yes.
     matches!(answer, Ok(Some(true)))
 }

@@ -15,7 +15,7 @@ use fleet::sink::{
 use fleet::{Event, EventKind, Host, Operation, Outputs, Pool, Sink, SshTransport, Stop, Stream, Transport};
 use unicode_width::UnicodeWidthStr;
 
-use super::args::{ColorWhen, Connect, Ending, Format, Output, Run, Select};
+use super::args::{ColorWhen, Connect, Ending, Format, Output, ProgressWhen, Run, Select};
 use super::exit::{self, Refusal};
 use super::keys;
 use super::plan::{self, Selection};
@@ -234,8 +234,12 @@ impl Request<'_> {
     }
 
     pub(crate) fn progress(&self, screen: &Screen, control: &RunControl) -> Result<Option<Progress>, Refusal> {
-        let is_wanted = screen.is_terminal(Stream::Stderr) && !self.output.quiet;
-        let progress = (is_wanted || self.output.progress).then(|| Progress::start(screen, control.clone()));
+        let is_wanted = match self.output.progress {
+            Some(ProgressWhen::Always) => true,
+            Some(ProgressWhen::Never) => false,
+            Some(ProgressWhen::Auto) | None => screen.is_terminal(Stream::Stderr) && !self.output.quiet,
+        };
+        let progress = is_wanted.then(|| Progress::start(screen, control.clone()));
         Ok(progress.transpose()?)
     }
 

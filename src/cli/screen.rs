@@ -1,5 +1,6 @@
-//! The one way to standard output and standard error: lines and the progress line never tear each other.
+//! The one way to standard output and standard error: lines, and what stands below them, never tear each other.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -7,11 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fleet::Stream;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::exit::Reply;
 
 /// Takes the cursor to the start of the line and empties it.
 const CLEAR_LINE: &[u8] = b"\r\x1b[K";
+/// Empties the screen from the cursor on.
+const CLEAR_BELOW: &str = "\x1b[J";
+/// How many columns at the end of each line of a foot stay free, for a `^C` that the terminal shows.
+const FREE_COLUMNS: usize = 3;
 
 /// Both outputs of the program. Clones are the same screen.
 #[derive(Clone)]
@@ -22,16 +28,34 @@ pub(crate) struct Screen {
 
 #[derive(Default)]
 struct State {
-    /// The progress line; empty where there is none.
-    bar: String,
-    /// Whether the progress line stands on the terminal now.
-    is_bar_shown: bool,
-    /// Whether somebody is asked something, and the progress line stays away.
+    /// What stands below all lines on standard error's terminal, the part with the least number first.
+    feet: BTreeMap<u8, Vec<String>>,
+    /// The lines of them that stand there now, as wide as they are drawn.
+    shown: Vec<String>,
+    /// Whether somebody is asked something, and the feet stay away.
     is_asking: bool,
     /// Whether the terminal's cursor stands behind an unfinished line.
     is_mid_line: bool,
     is_closed: bool,
     on_close: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// How large the terminal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) columns: usize,
+    pub(crate) rows: usize,
+}
+
+impl Size {
+    /// Returns how large standard error's terminal is now.
+    pub(crate) fn now() -> Self {
+        let size = terminal_size::terminal_size_of(io::stderr());
+        size.map_or(Self { columns: 80, rows: 24 }, |(columns, rows)| Self {
+            columns: usize::from(columns.0).max(1),
+            rows: usize::from(rows.0).max(1),
+        })
+    }
 }
 
 impl Screen {
@@ -81,30 +105,34 @@ impl Screen {
         ExitCode::from(reply.code)
     }
 
-    /// Sets the progress line, which stands below everything else on standard error; an empty one takes it away.
-    pub(crate) fn set_bar(&self, bar: &str) {
+    /// Returns a foot, which stands below all lines on standard error's terminal, in the order of these numbers; where that is
+    /// no terminal, it is never shown.
+    pub(crate) fn foot(&self, number: u8) -> Foot {
+        Foot { screen: self.clone(), number }
+    }
+
+    fn set_foot(&self, number: u8, lines: Vec<String>) {
         let mut state = self.lock();
-        if state.is_bar_shown && state.bar == bar {
-            return;
+        if lines.is_empty() {
+            state.feet.remove(&number);
+        } else {
+            state.feet.insert(number, lines);
         }
-        let mut bytes = Vec::new();
-        state.hide_bar(&mut bytes);
-        bar.clone_into(&mut state.bar);
-        state.show_bar(&mut bytes);
-        if !bytes.is_empty() {
-            let _ = write_to(Stream::Stderr, &bytes);
+        if self.is_terminal(Stream::Stderr)
+            && let Some(frame) = state.redrawn(Size::now())
+        {
+            let _ = write_to(Stream::Stderr, frame.as_bytes());
         }
     }
 
-    /// Keeps the progress line away while something is asked.
-    pub(crate) fn without_bar<T>(&self, ask: impl FnOnce() -> T) -> T {
+    /// Keeps the feet away while something is asked.
+    pub(crate) fn without_foot<T>(&self, ask: impl FnOnce() -> T) -> T {
         {
             let mut state = self.lock();
-            let mut bytes = Vec::new();
-            state.hide_bar(&mut bytes);
             state.is_asking = true;
-            if !bytes.is_empty() {
-                let _ = write_to(Stream::Stderr, &bytes);
+            let hidden = state.hidden(Size::now());
+            if !hidden.is_empty() {
+                let _ = write_to(Stream::Stderr, hidden.as_bytes());
             }
         }
         let answer = ask();
@@ -122,13 +150,18 @@ impl Screen {
         self.lock().is_closed
     }
 
-    /// Takes the progress line away before the program leaves at once; waits for nobody.
+    /// Takes the feet away before the program leaves at once; waits for nobody.
     pub(crate) fn abandon(&self) {
         let stderr = io::stderr();
         let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
         let is_ready = poll(&mut ready, PollTimeout::ZERO).is_ok_and(|count| count > 0);
-        if self.is_terminal(Stream::Stderr) && is_ready && self.state.try_lock().is_ok() {
-            let _ = write_to(Stream::Stderr, CLEAR_LINE);
+        if self.is_terminal(Stream::Stderr)
+            && is_ready
+            && let Ok(mut state) = self.state.try_lock()
+        {
+            let mut frame = state.hidden(Size::now()).into_bytes();
+            frame.extend_from_slice(CLEAR_LINE);
+            let _ = write_to(Stream::Stderr, &frame);
         }
     }
 
@@ -143,16 +176,20 @@ impl Screen {
             return if stream == Stream::Stderr { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) };
         }
         let written = if self.is_terminal(stream) {
-            // One write with the progress line around it: nothing flickers.
-            let mut framed = Vec::with_capacity(bytes.len() + state.bar.len() + 16);
-            state.hide_bar(&mut framed);
+            // One write with the feet around it: nothing flickers.
+            let has_feet = !state.feet.is_empty();
+            let size = if has_feet { Size::now() } else { Size { columns: 0, rows: 0 } };
+            let mut framed = state.hidden(size).into_bytes();
+            framed.reserve(bytes.len());
             if is_own {
                 // What was typed since, such as the `^C` that stops the run, is no part of the line either.
                 framed.extend_from_slice(if state.is_mid_line { b"\n" } else { CLEAR_LINE });
             }
             framed.extend_from_slice(bytes);
             state.is_mid_line = bytes.last().is_some_and(|last| *last != b'\n');
-            state.show_bar(&mut framed);
+            if has_feet && let Some(feet) = state.redrawn(size) {
+                framed.extend_from_slice(feet.as_bytes());
+            }
             write_to(stream, &framed)
         } else {
             write_to(stream, bytes)
@@ -172,18 +209,101 @@ impl Screen {
 }
 
 impl State {
-    fn hide_bar(&mut self, out: &mut Vec<u8>) {
-        if std::mem::take(&mut self.is_bar_shown) {
-            out.extend_from_slice(CLEAR_LINE);
+    /// Returns what takes the feet away and leaves the cursor where they began.
+    fn hidden(&mut self, size: Size) -> String {
+        match Self::rows(&std::mem::take(&mut self.shown), size) {
+            0 => String::new(),
+            // Row by row: there are terminals that keep what an emptied screen had.
+            rows => format!("\r\x1b[K{}", "\x1b[A\x1b[K".repeat(rows - 1)),
         }
     }
 
-    fn show_bar(&mut self, out: &mut Vec<u8>) {
-        if !self.bar.is_empty() && !self.is_mid_line && !self.is_asking {
-            out.extend_from_slice(self.bar.as_bytes());
-            self.is_bar_shown = true;
+    /// Returns what draws the feet over those that are shown; nothing if they are the same.
+    fn redrawn(&mut self, size: Size) -> Option<String> {
+        let wanted = self.wanted(size);
+        if wanted == self.shown {
+            return None;
         }
+        if wanted.is_empty() {
+            return Some(self.hidden(size));
+        }
+        let mut frame = match Self::rows(&self.shown, size) {
+            0 => String::new(),
+            1 => "\r".to_owned(),
+            rows => format!("\r\x1b[{}A", rows - 1),
+        };
+        for (number, line) in wanted.iter().enumerate() {
+            frame.push_str(if number > 0 { "\r\n" } else { "" });
+            frame.push_str(line);
+            frame.push_str("\x1b[K");
+        }
+        frame.push_str(CLEAR_BELOW);
+        self.shown = wanted;
+        Some(frame)
     }
+
+    /// Returns the lines that may stand there now: never so many that the line above them leaves the screen.
+    fn wanted(&self, size: Size) -> Vec<String> {
+        if self.is_mid_line || self.is_asking {
+            return Vec::new();
+        }
+        let lines: Vec<&String> = self.feet.values().flatten().collect();
+        let room = size.rows.saturating_sub(1).max(1);
+        let columns = size.columns.saturating_sub(FREE_COLUMNS).max(1);
+        lines.iter().skip(lines.len().saturating_sub(room)).map(|line| fitting(line, columns)).collect()
+    }
+
+    /// Returns how many rows lines take that were drawn.
+    fn rows(shown: &[String], size: Size) -> usize {
+        // A terminal that has become narrower has broken them.
+        shown.iter().map(|line| columns(line).div_ceil(size.columns.max(1)).max(1)).sum()
+    }
+}
+
+/// Lines below all others. Dropped, they leave.
+pub(crate) struct Foot {
+    screen: Screen,
+    number: u8,
+}
+
+impl Foot {
+    /// Shows these lines in the place of those before. Each is cut where the terminal ends, may be coloured, and has no other
+    /// control characters; lines that the terminal has no room for are left out, the first before others.
+    pub(crate) fn set(&self, lines: Vec<String>) {
+        self.screen.set_foot(self.number, lines);
+    }
+}
+
+impl Drop for Foot {
+    fn drop(&mut self) {
+        self.set(Vec::new());
+    }
+}
+
+/// Returns as much of a line's beginning as fits into so many columns; its colours end with it.
+pub(crate) fn fitting(line: &str, columns: usize) -> String {
+    let mut used = 0;
+    let mut is_in_colour = false;
+    let end = line.char_indices().find_map(|(at, c)| {
+        if is_in_colour || c == '\x1b' {
+            is_in_colour = c != 'm';
+            return None;
+        }
+        used += c.width().unwrap_or(0);
+        (used > columns).then_some(at)
+    });
+    match end.and_then(|end| line.get(..end)) {
+        Some(start) if start.contains('\x1b') => format!("{start}\x1b[0m"),
+        Some(start) => start.to_owned(),
+        None => line.to_owned(),
+    }
+}
+
+/// Returns how many columns a line takes; its colours take none.
+fn columns(line: &str) -> usize {
+    let mut parts = line.split('\x1b');
+    let first = parts.next().map_or(0, UnicodeWidthStr::width);
+    first + parts.map(|part| part.split_once('m').map_or(0, |(_, text)| text.width())).sum::<usize>()
 }
 
 fn write_to(stream: Stream, bytes: &[u8]) -> io::Result<()> {
@@ -223,5 +343,65 @@ impl Write for Writer {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WIDE: Size = Size { columns: 80, rows: 24 };
+
+    fn state(lines: &[&str]) -> State {
+        let mut state = State::default();
+        state.feet.insert(1, lines.iter().map(|line| (*line).to_owned()).collect());
+        state
+    }
+
+    #[test]
+    fn a_line_is_cut_where_the_terminal_ends() {
+        assert_eq!(fitting("12345", 5), "12345");
+        assert_eq!(fitting("12345", 4), "1234");
+        assert_eq!(fitting("日本語", 5), "日本");
+        assert_eq!(fitting("x", 0), "");
+        assert_eq!(fitting("\x1b[36mweb\x1b[0m: x", 2), "\x1b[36mwe\x1b[0m");
+        assert_eq!(fitting("\x1b[36mweb\x1b[0m: x", 6), "\x1b[36mweb\x1b[0m: x");
+        assert_eq!(columns("\x1b[36mweb\x1b[0m: 日"), 7);
+    }
+
+    #[test]
+    fn feet_are_drawn_over_those_before() {
+        let mut state = state(&["a", "b"]);
+        state.feet.insert(0, vec!["first".to_owned()]);
+        assert_eq!(state.redrawn(WIDE).as_deref(), Some("first\x1b[K\r\na\x1b[K\r\nb\x1b[K\x1b[J"));
+        assert_eq!(state.redrawn(WIDE), None);
+        state.feet.insert(1, vec!["c".to_owned()]);
+        assert_eq!(state.redrawn(WIDE).as_deref(), Some("\r\x1b[2Afirst\x1b[K\r\nc\x1b[K\x1b[J"));
+        assert_eq!(state.hidden(WIDE), "\r\x1b[K\x1b[A\x1b[K");
+        assert_eq!(state.hidden(WIDE), "");
+    }
+
+    #[test]
+    fn feet_never_fill_the_screen() {
+        let small = Size { columns: 8, rows: 3 };
+        let state = state(&["1", "2", "3", "a long line"]);
+        assert_eq!(state.wanted(small), ["3", "a lon"]);
+        assert_eq!(state.wanted(Size { columns: 1, rows: 1 }), ["a"]);
+    }
+
+    #[test]
+    fn lines_that_a_narrower_terminal_broke_leave_whole() {
+        let mut state = state(&["123456789", "x"]);
+        state.redrawn(WIDE);
+        assert_eq!(state.hidden(Size { columns: 4, rows: 24 }), format!("\r\x1b[K{}", "\x1b[A\x1b[K".repeat(3)));
+    }
+
+    #[test]
+    fn feet_stay_away_from_an_unfinished_line() {
+        let mut state = state(&["x"]);
+        state.is_mid_line = true;
+        assert_eq!(state.redrawn(WIDE), None);
+        state.is_mid_line = false;
+        assert!(state.redrawn(WIDE).is_some());
     }
 }

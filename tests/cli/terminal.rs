@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 mod lines;
+mod progress;
 mod prompts;
 mod stops;
 
@@ -31,6 +32,11 @@ impl Terminal {
 
     /// Runs a shell's line in a terminal so many columns wide.
     fn shell(ground: &Ground, line: &str, columns: usize) -> Self {
+        Self::sized(ground, line, columns, 30)
+    }
+
+    /// Runs a shell's line in a terminal of so many columns and rows.
+    fn sized(ground: &Ground, line: &str, columns: usize, rows: usize) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = ground.fleet.dir();
@@ -41,8 +47,8 @@ impl Terminal {
             "export HOME='{}'; unset NO_COLOR; trap : INT; tmux wait-for begin; {line}; echo exit $?; tmux wait-for -S done; sleep 600",
             dir.display()
         );
-        let (columns, dir) = (columns.to_string(), dir.to_str().unwrap());
-        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", "30", "-c", dir, &script]);
+        let (columns, rows, dir) = (columns.to_string(), rows.to_string(), dir.to_str().unwrap());
+        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", &rows, "-c", dir, &script]);
         terminal.tmux(&["pipe-pane", "-o", &format!("cat > '{}'", terminal.record.display())]);
         terminal.tmux(&["wait-for", "-S", "begin"]);
         terminal
@@ -73,6 +79,17 @@ impl Terminal {
     fn screen(&self) -> Vec<String> {
         let text = self.tmux(&["capture-pane", "-p"]);
         text.trim_end().lines().map(|line| line.trim_end().to_owned()).collect()
+    }
+
+    /// Returns all lines that were ever on the screen and are not cleared, those that scrolled off first.
+    fn history(&self) -> Vec<String> {
+        let text = self.tmux(&["capture-pane", "-p", "-S", "-"]);
+        text.trim_end().lines().map(|line| line.trim_end().to_owned()).collect()
+    }
+
+    /// Changes the size.
+    fn resize(&self, columns: usize, rows: usize) {
+        self.tmux(&["resize-window", "-x", &columns.to_string(), "-y", &rows.to_string()]);
     }
 
     /// Waits until a line begins like this.

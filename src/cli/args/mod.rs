@@ -18,8 +18,8 @@ pub(crate) use context::Context;
 pub(crate) use output::{ColorWhen, Format, Lines, Output};
 pub(crate) use run::{Again, Ending, Run, Same, Timeout};
 pub(crate) use select::Select;
-pub(crate) use values::Order;
 use values::flag;
+pub(crate) use values::{Order, ProgressWhen};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,6 +1,6 @@
 use clap::{Args, ValueEnum};
 
-use super::values::flag;
+use super::values::{ProgressWhen, flag, progress};
 
 /// What is shown.
 #[derive(Args, Debug)]
@@ -30,9 +30,10 @@ pub(crate) struct Output {
         hide_env = true
     )]
     pub(crate) color: ColorWhen,
-    /// Show progress every 5s where stderr is no terminal
-    #[arg(long, value_parser = flag(), env = "FLEET_PROGRESS", hide_env = true)]
-    pub(crate) progress: bool,
+    /// Progress: auto, never, or always: without a terminal a line every 5s [default: auto]
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "always",
+        value_parser = progress, env = "FLEET_PROGRESS", hide_env = true)]
+    pub(crate) progress: Option<ProgressWhen>,
     /// Say nothing but errors
     #[arg(short, long, value_parser = flag(), conflicts_with = "verbose", env = "FLEET_QUIET", hide_env = true)]
     pub(crate) quiet: bool,

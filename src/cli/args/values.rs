@@ -17,6 +17,24 @@ pub(crate) enum Order {
     Random,
 }
 
+/// Where progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProgressWhen {
+    Auto,
+    Always,
+    Never,
+}
+
+/// Reads when progress is shown; the environment may have a switch there.
+pub(super) fn progress(text: &str) -> Result<ProgressWhen, &'static str> {
+    match text {
+        "auto" => Ok(ProgressWhen::Auto),
+        "always" | "1" | "true" | "yes" | "on" => Ok(ProgressWhen::Always),
+        "never" | "" | "0" | "false" | "no" | "off" => Ok(ProgressWhen::Never),
+        _ => Err("write one of auto, always, never"),
+    }
+}
+
 /// Reads a switch from the environment: `0`, `false`, `no`, `off` and nothing are off.
 pub(crate) fn flag() -> FalseyValueParser {
     FalseyValueParser::new()

@@ -1,12 +1,7 @@
 //! Lines, names, colours and the progress line.
 
-use fleet_sim::{Fault, HostPlan};
-
 use super::{Terminal, fleet, tell, until_told};
 use crate::ground::Ground;
-
-/// What takes the progress line away.
-const CLEAR_LINE: &str = "\r\x1b[K";
 
 #[test]
 fn names_are_padded_alike() {
@@ -27,37 +22,18 @@ fn no_line_is_torn_by_the_progress_line() {
     let terminal = Terminal::run(&ground, &["exec", "--color", "never", &command]);
     terminal.wait_for("fleet: [                    ] 0/4 done, 4 running");
     tell(&ground);
-    let record = terminal.finish_recorded();
+    terminal.tmux(&["wait-for", "done"]);
     let mut counts = [0; 4];
-    let mut bars = 0;
-    for line in record.split("\r\n") {
-        // What a cleared line held is not seen any more.
-        let (cleared, kept) = line.rsplit_once(CLEAR_LINE).unwrap_or(("", line));
-        bars += cleared.matches("fleet: [").count();
-        if let Some((host, rest)) = kept.split_once(": line ") {
-            let host = ["a", "b", "c", "d"].iter().position(|name| *name == host);
-            counts[host.unwrap_or_else(|| panic!("torn: {line:?}"))] += 1;
-            assert!(rest.parse::<u32>().is_ok(), "torn: {line:?}");
-        } else {
-            assert!(kept.is_empty() || kept.starts_with("fleet: 4 hosts: 4 ok in ") || kept == "exit 0", "{line:?}");
-        }
+    let mut lines = terminal.history();
+    assert_eq!(lines.pop().unwrap(), "exit 0");
+    assert!(lines.pop().unwrap().starts_with("fleet: 4 hosts: 4 ok in "));
+    for line in &lines {
+        let (host, rest) = line.split_once(": line ").unwrap_or_else(|| panic!("torn: {line:?}"));
+        let host = ["a", "b", "c", "d"].iter().position(|name| *name == host);
+        counts[host.unwrap_or_else(|| panic!("torn: {line:?}"))] += 1;
+        assert!(rest.parse::<u32>().is_ok(), "torn: {line:?}");
     }
     assert_eq!(counts, [200; 4]);
-    assert!(bars > 0, "the progress line never showed");
-}
-
-#[test]
-fn the_progress_line_fits_a_narrow_terminal() {
-    let ground = Ground::named(&["a", "b"]);
-    let command = format!("echo begun; {}", until_told(&ground));
-    let terminal = Terminal::shell(&ground, &fleet(&ground, &["exec", &command]), 40);
-    terminal.wait_for("fleet: [");
-    let screen = terminal.screen();
-    // One line of it, whatever it says.
-    assert_eq!(screen.iter().filter(|line| !line.ends_with(": begun")).count(), 1, "{screen:?}");
-    tell(&ground);
-    let screen = terminal.finish();
-    assert!(!screen.iter().any(|line| line.contains('[')), "{screen:?}");
 }
 
 #[test]
@@ -98,17 +74,6 @@ fn colour_is_for_terminals_that_want_it() {
     assert!(!colours(&format!("TERM=dumb {line}")));
     assert!(!colours(&format!("FLEET_COLOR=never {line}")));
     assert!(colours(&format!("NO_COLOR=1 FLEET_COLOR=always {line}")));
-}
-
-#[test]
-fn a_transfer_shows_bytes() {
-    let ground = Ground::start(vec![HostPlan::new().fault(Fault::StallSftp { after_requests: 3 })]);
-    std::fs::write(ground.fleet.dir().join("big"), vec![0; 3_000_000]).unwrap();
-    let terminal = Terminal::run(&ground, &["put", "big", "there"]);
-    terminal.wait_for("fleet: [                    ] 0/1 done, 1 running, 0 B, ");
-    terminal.press(&["C-c"]);
-    let screen = terminal.finish();
-    assert_eq!(screen.last().unwrap(), "exit 130", "{screen:?}");
 }
 
 #[test]
