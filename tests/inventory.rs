@@ -540,7 +540,10 @@ fn addresses_are_told_by_how_they_are_written() {
 fn without_an_inventory_every_name_is_an_address() {
     let none = Inventory::empty();
     assert_eq!(select(&none, "web[1-3],db!web2").unwrap(), "web1 web3 db");
-    assert_eq!(usage(select(&none, "@web").unwrap_err()), "no group is named \"web\"");
+    assert_eq!(
+        usage(select(&none, "@web").unwrap_err()),
+        "no group is named \"web\": there is no inventory, name one with -i"
+    );
     assert_eq!(usage(select(&none, "web*").unwrap_err()), "no host matches \"web*\"");
     assert_eq!(
         usage(none.select(&Selector::default()).unwrap_err()),

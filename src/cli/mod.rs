@@ -9,6 +9,7 @@ mod prompt;
 mod run;
 mod screen;
 mod signal;
+mod stdin;
 mod usage;
 mod verbs;
 

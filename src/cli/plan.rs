@@ -1,13 +1,13 @@
 //! From flags to hosts that can be contacted: everything that can be refused is refused here, before anything is contacted.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::inventory::{
-    Explanation, Inventory, LocalSecrets, Lookup, Names, Overrides, SecretUse, Secrets, Selector, Target,
+    Explanation, Inventory, LocalSecrets, Lookup, Names, Overrides, Pick, SecretUse, Secrets, Selector, Target,
 };
 use fleet::ssh_config::{Local, SshConfig};
 use fleet::{ErrorKind, Host, HostKeyPolicy, Route, Secret, SecretRef, Settings, hostset};
@@ -16,16 +16,22 @@ use super::args::{Connect, Order, Select};
 use super::exit::Refusal;
 use super::prompt;
 use super::screen::Screen;
+use super::{stdin, usage};
 
 /// The hosts that were selected, before they are resolved.
 pub(crate) struct Selection {
     pub(crate) inventory: Inventory,
     pub(crate) targets: Vec<Target>,
     ssh_config: Option<Arc<SshConfig>>,
+    /// What a choice at random was made by, where nobody gave it.
+    drawn: Option<String>,
 }
 
-/// The hosts that ssh_config names.
-struct Named<'a>(HashSet<&'a str>);
+/// The hosts that ssh_config names, and what standard input does.
+struct Named<'a> {
+    hosts: HashSet<&'a str>,
+    stdin: OnceCell<fleet::Result<String>>,
+}
 
 impl Names for Named<'_> {
     fn names(&self, _: &str) -> Option<fleet::Result<Vec<String>>> {
@@ -33,7 +39,16 @@ impl Names for Named<'_> {
     }
 
     fn is_host(&self, name: &str) -> bool {
-        self.0.contains(name)
+        self.hosts.contains(name)
+    }
+
+    fn stdin(&self) -> Option<fleet::Result<String>> {
+        let read = || {
+            stdin::claim("the hosts").map_err(|why| fleet::Error::new(ErrorKind::Usage, why))?;
+            std::io::read_to_string(std::io::stdin().lock())
+                .map_err(|error| fleet::Error::new(ErrorKind::Usage, "cannot read standard input").caused_by(error))
+        };
+        Some(self.stdin.get_or_init(read).clone())
     }
 }
 
@@ -41,30 +56,50 @@ impl Selection {
     /// Reads the inventory and ssh_config, and selects.
     pub(crate) fn make(select: &Select, connect: &Connect) -> Result<Self, Refusal> {
         let ssh_config = ssh_config(connect.ssh_config.as_deref())?;
-        let named = Named(ssh_config.iter().flat_map(|config| config.names()).collect());
+        let hosts = ssh_config.iter().flat_map(|config| config.names()).collect();
+        let named = Named { hosts, stdin: OnceCell::new() };
         let inventory = Inventory::open(select.inventory.as_deref(), &Lookup::from_env())?;
         let mut selector = Selector::default();
         selector.all = select.all;
         selector.hosts.clone_from(&select.hosts);
         selector.groups.clone_from(&select.group);
         selector.exclude.clone_from(&select.exclude);
+        selector.slice = select.slice;
+        selector.pick =
+            select.pick.map(|count| Pick::new(count, select.seed.unwrap_or_else(|| fastrand::u32(..).into())));
+        if select.seed.is_some() && select.pick.is_none() && usage::is_flag(std::env::args_os(), "seed") {
+            return Err(Refusal::usage("--seed is for --pick N"));
+        }
         if !selector.all && selector.hosts.is_empty() && selector.groups.is_empty() {
             selector.hosts.extend(variable("FLEET_HOSTS")?);
             selector.groups.extend(variable("FLEET_GROUP")?);
         }
         let targets = inventory.select_with(&selector, &named).map_err(|error| {
+            let what = error.to_string();
             // One that cannot be read is shown with a caret already.
-            let is_misspelt = error.to_string().contains('\n');
+            let is_misspelt = what.contains('\n');
+            let is_unknown = ["no host", "no group", "nothing"].iter().any(|words| what.contains(words));
             let refusal = Refusal::from(error);
             match inventory.source() {
-                Some(path) if inventory.hosts().len() > 0 && !is_misspelt => {
+                Some(path) if inventory.hosts().len() > 0 && is_unknown && !is_misspelt => {
                     refusal.hint(format!("fleet hosts -a -i {} lists what there is", path.display()))
                 }
                 _ => refusal,
             }
         })?;
         drop(named);
-        Ok(Self { inventory, targets, ssh_config })
+        let drawn = selector.pick.filter(|_| select.seed.is_none()).map(|pick| {
+            let Pick { count, seed, .. } = pick;
+            format!("--pick {count} --seed {seed} picks the same again")
+        });
+        Ok(Self { inventory, targets, ssh_config, drawn })
+    }
+
+    /// Says what a choice at random was made by, so that it can be repeated.
+    pub(crate) fn tell(&self, screen: &Screen) {
+        if let Some(drawn) = &self.drawn {
+            screen.say(drawn);
+        }
     }
 
     /// Puts the hosts in the order they are started in.

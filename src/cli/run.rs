@@ -102,6 +102,9 @@ impl Request<'_> {
         }
         let mut selection = Selection::make(self.select, self.connect)?;
         selection.order(self.run.order);
+        if !self.output.quiet {
+            selection.tell(screen);
+        }
         if self.run.dry_run {
             return self.rehearse_each(&selection, each, screen);
         }

@@ -36,17 +36,28 @@ pub(super) struct Term {
     pub(super) column: usize,
 }
 
+/// What begins a term that stands for the lines of a file.
+pub(super) const FILE_PREFIX: &str = "@file:";
+
 /// Deeper parentheses than this are refused.
 const MAX_DEPTH: usize = 64;
 
 /// Parses a selection; `is_name` tells which words name a host or a group, for those that end in `:DIGITS`.
 pub(super) fn parse(text: &str, is_name: &dyn Fn(&str) -> bool) -> Result<Expr, Syntax> {
-    let tokens = tokens(text)?;
-    match ansible_operator(&tokens) {
-        Some(_) => Ansible { is_name, items: Vec::new() }.parse(&tokens),
+    parse_tokens(text, &tokens(text, false)?, is_name)
+}
+
+/// Parses a line of a list: a selection, where terms that only a space separates are united.
+pub(super) fn parse_line(text: &str, is_name: &dyn Fn(&str) -> bool) -> Result<Expr, Syntax> {
+    parse_tokens(text, &tokens(text, true)?, is_name)
+}
+
+fn parse_tokens(text: &str, tokens: &[Token], is_name: &dyn Fn(&str) -> bool) -> Result<Expr, Syntax> {
+    match ansible_operator(tokens) {
+        Some(_) => Ansible { is_name, items: Vec::new() }.parse(tokens),
         None => {
             let end = text.chars().count() + 1;
-            let mut rest = tokens.as_slice();
+            let mut rest = tokens;
             let expr = native(&mut rest, end, MAX_DEPTH)?;
             match rest.first() {
                 Some(token) => Err(Syntax::new(token.column(), "\")\" without \"(\"")),
@@ -83,13 +94,22 @@ fn is_mark(c: char) -> bool {
     matches!(c, ',' | '!' | '&' | '^' | '(' | ')')
 }
 
-fn tokens(text: &str) -> Result<Vec<Token>, Syntax> {
+/// Splits a selection into terms and marks; `is_list` puts a comma where only a space stands between two of them.
+fn tokens(text: &str, is_list: bool) -> Result<Vec<Token>, Syntax> {
     let mut cursor = Cursor::new(text);
     let mut tokens = Vec::new();
     loop {
         cursor.skip_space();
         let column = cursor.column();
         let Some(c) = cursor.peek() else { return Ok(tokens) };
+        let is_after_operand = match tokens.last() {
+            Some(Token::Term(term)) => !term.text.ends_with(':'),
+            Some(Token::Mark { mark, .. }) => *mark == ')',
+            None => false,
+        };
+        if is_list && is_after_operand && (c == '(' || !is_mark(c)) {
+            tokens.push(Token::Mark { mark: ',', column });
+        }
         if is_mark(c) {
             cursor.bump();
             tokens.push(Token::Mark { mark: c, column });
@@ -140,7 +160,7 @@ fn read_word(cursor: &mut Cursor<'_>, text: &mut String) {
             _ => {}
         }
         text.extend(cursor.bump());
-        if c == ':' && depth == 0 && cursor.peek() == Some('~') {
+        if c == ':' && depth == 0 && cursor.peek() == Some('~') && text != FILE_PREFIX {
             break;
         }
     }
@@ -293,13 +313,15 @@ fn split_colons(text: &str) -> Vec<&str> {
         };
     }
     let mut depth = 0_usize;
+    // The colon of `@file:` separates nothing.
+    let mut is_prefix = text.starts_with(FILE_PREFIX);
     text.split(|c| {
         match c {
             '[' => depth += 1,
             ']' => depth = depth.saturating_sub(1),
             _ => {}
         }
-        c == ':' && depth == 0
+        c == ':' && depth == 0 && !std::mem::take(&mut is_prefix)
     })
     .collect()
 }
@@ -344,6 +366,7 @@ mod tests {
             (r"~/a\/b\.c/", r"+~/a/b\.c/"),
             ("[::1]:22,u@[fe80::1%e]:22", "+[::1]:22+u@[fe80::1%e]:22"),
             ("a:22,b", "+a:22+b"),
+            ("@file:~/web.txt!-,vars.role=front*", "+@file:~/web.txt--+vars.role=front*"),
         ] {
             assert_eq!(read(text).as_deref(), Ok(steps), "{text}");
         }
@@ -363,9 +386,24 @@ mod tests {
             ("~/a:b/:!c", "+~/a:b/-c"),
             ("a , !b", "+a-b"),
             ("a:~/b:(c|d)/:e:!f", "+a+~/b:(c|d)/+e-f"),
+            ("@file:web.txt:&b:!@file:~/x", "+@file:web.txt&b-@file:~/x"),
         ] {
             assert_eq!(read(text).as_deref(), Ok(steps), "{text}");
         }
+    }
+
+    #[test]
+    fn the_words_of_a_line_are_united() {
+        for (line, steps) in [
+            ("a b", "+a+b"),
+            ("a  b[1-3], c", "+a+b[1-3]+c"),
+            ("a ! b c", "+a-b+c"),
+            ("(a b)&b (c)", "+(+a+b)&b+(+c)"),
+            ("~/a b/ c", "+~/a b/+c"),
+        ] {
+            assert_eq!(parse_line(line, &|_| false).map(|expr| show(&expr)).as_deref(), Ok(steps), "{line}");
+        }
+        assert_eq!(parse_line("a !", &|_| false).unwrap_err().column, 4);
     }
 
     #[test]

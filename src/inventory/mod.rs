@@ -39,8 +39,10 @@ mod group;
 mod key_files;
 mod keywords;
 mod layer;
+mod list;
 mod match_exec;
 mod openssh;
+mod part;
 mod precedence;
 mod resolve;
 mod route;
@@ -50,6 +52,7 @@ mod set;
 mod spelling;
 mod term;
 mod value;
+mod vars;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -64,6 +67,7 @@ use value::Lines;
 
 pub use explain::{Explanation, Setting, Source};
 pub use layer::KEYS;
+pub use part::{Pick, Slice};
 pub use resolve::{Overrides, Resolved};
 pub use secret::{LocalSecrets, SecretUse, Secrets};
 pub use select::{Names, NoNames, Selector, Target};
@@ -201,6 +205,12 @@ impl Inventory {
         let id = *self.group_ids.get(group)?;
         let members = self.group_members(id);
         Some(members.iter().filter_map(|id| self.hosts.get(id)).map(|host| &*host.name).collect())
+    }
+
+    /// Returns the groups that a group names as its children, in the order given; none if there is no such group.
+    pub fn children(&self, group: &str) -> Option<Vec<&str>> {
+        let id = *self.group_ids.get(group)?;
+        Some(self.group(id).children.iter().map(|id| &*self.group(*id).name).collect())
     }
 
     /// Returns every group that holds a host, directly or through children, nearest first; none if there is no such host.

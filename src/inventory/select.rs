@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Inventory;
 use super::expr::{self, Expr, Op, Operand};
+use super::part::{Pick, Slice};
 use super::set::Bits;
 use super::term::{Address, Choice, Evaluator, Login};
 use crate::error::{Error, ErrorKind, Result};
@@ -21,6 +22,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// | `@web`, `@rack[1-3]`, `@w*` | the hosts of a group and its children; of several groups |
 /// | `web*`, `db?` | hosts whose whole name matches |
 /// | `~/^db\d/` | hosts in whose name the regular expression is found; `\/` is a slash |
+/// | `@*`, `@all` | every host of the inventory |
+/// | `vars.role=web*` | hosts with such a variable, their own, of their nearest group or of the defaults; `vars.a.b=` looks into a table |
+/// | `@file:PATH`, `-` | what the lines of a file, or of [standard input](Names::stdin), say; `#` begins a comment |
 ///
 /// They are joined as in ClusterShell, from left to right and with parentheses: `a,b` both, `a!b` without, `a&b` in both,
 /// `a^b` in one of them. Where `:&`, `:!`, `,&` or `,!` occurs, the whole is read as Ansible's instead: `web:&prod:!db` takes
@@ -37,6 +41,10 @@ pub struct Selector {
     pub all: bool,
     /// Selections to leave out (`-x`).
     pub exclude: Vec<String>,
+    /// The part of what is selected that is kept (`--slice`), by place.
+    pub slice: Option<Slice>,
+    /// How many are picked at random from what is left (`--pick`).
+    pub pick: Option<Pick>,
 }
 
 /// One host that was selected.
@@ -72,6 +80,13 @@ pub trait Names {
     /// Asked only for names that no host of the inventory has. By default there is none.
     fn is_host(&self, _name: &str) -> bool {
         false
+    }
+
+    /// Returns the text of standard input, which the term `-` stands for; `None` if it is not to be read.
+    ///
+    /// Asked for each such term: whoever reads it keeps it. By default it is not read.
+    fn stdin(&self) -> Option<Result<String>> {
+        None
     }
 }
 
@@ -128,8 +143,23 @@ impl Inventory {
         }
         match choice.is_empty() {
             true => Err(usage(format!("nothing is selected by {}", describe(selector)))),
-            false => Ok(self.targets(choice)),
+            false => self.part(selector, self.targets(choice)),
         }
+    }
+
+    /// Keeps the part that is asked for.
+    fn part(&self, selector: &Selector, mut targets: Vec<Target>) -> Result<Vec<Target>> {
+        let count = targets.len();
+        if let Some(slice) = &selector.slice {
+            slice.cut(&mut targets);
+            if targets.is_empty() {
+                return Err(usage(format!("--slice {slice} leaves none of {count} hosts")));
+            }
+        }
+        if let Some(pick) = &selector.pick {
+            pick.draw(&mut targets);
+        }
+        Ok(targets)
     }
 
     fn evaluate(&self, text: &str, evaluator: &Evaluator<'_>, excluding: bool) -> Result<Choice> {
@@ -154,7 +184,7 @@ impl Inventory {
     }
 }
 
-fn evaluate(expr: &Expr, text: &str, evaluator: &Evaluator<'_>, excluding: bool) -> Result<Choice> {
+pub(super) fn evaluate(expr: &Expr, text: &str, evaluator: &Evaluator<'_>, excluding: bool) -> Result<Choice> {
     let mut choice = Choice::default();
     for (op, operand) in &expr.steps {
         let excluding = excluding || *op == Op::Difference;
@@ -175,6 +205,9 @@ fn evaluate(expr: &Expr, text: &str, evaluator: &Evaluator<'_>, excluding: bool)
 
 fn describe(selector: &Selector) -> String {
     let mut words = Vec::new();
+    if selector.hosts.is_empty() && selector.groups.is_empty() {
+        words.push("-a".to_owned());
+    }
     for (flag, texts) in [("-w", &selector.hosts), ("-g", &selector.groups), ("-x", &selector.exclude)] {
         words.extend(texts.iter().map(|text| format!("{flag} '{text}'")));
     }

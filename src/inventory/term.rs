@@ -1,7 +1,8 @@
 //! What a term of a selection stands for.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use regex::Regex;
@@ -9,7 +10,7 @@ use wildmatch::WildMatch;
 
 use super::Inventory;
 use super::address::{Written, check_host, is_ip, split};
-use super::expr::{self, Term};
+use super::expr::{self, FILE_PREFIX, Term};
 use super::select::{Logins, Names};
 use super::set::Bits;
 use super::spelling::{did_you_mean, nearest};
@@ -119,23 +120,34 @@ impl Choice {
 
 /// Turns terms into sets of hosts.
 pub(super) struct Evaluator<'a> {
-    inventory: &'a Inventory,
-    names: &'a dyn Names,
+    pub(super) inventory: &'a Inventory,
+    pub(super) names: &'a dyn Names,
     all: OnceCell<Bits>,
+    /// Where the relative paths of `@file:` start.
+    pub(super) directory: PathBuf,
+    /// The lists that are being read, each named by the one before.
+    pub(super) open: RefCell<Vec<PathBuf>>,
 }
 
 /// A term, where it stands and how it is read.
 #[derive(Clone, Copy)]
-struct Context<'t> {
-    term: &'t Term,
-    text: &'t str,
-    is_ansible: bool,
-    excluding: bool,
+pub(super) struct Context<'t> {
+    pub(super) term: &'t Term,
+    pub(super) text: &'t str,
+    pub(super) is_ansible: bool,
+    pub(super) excluding: bool,
+}
+
+impl Context<'_> {
+    /// Makes an error that points at the term.
+    pub(super) fn wrong(&self, why: impl Into<String>) -> Error {
+        expr::error(self.text, &Syntax::new(self.term.column, why))
+    }
 }
 
 impl<'a> Evaluator<'a> {
     pub(super) fn new(inventory: &'a Inventory, names: &'a dyn Names) -> Self {
-        Self { inventory, names, all: OnceCell::new() }
+        Self { inventory, names, all: OnceCell::new(), directory: PathBuf::new(), open: RefCell::default() }
     }
 
     pub(super) fn all(&self) -> Bits {
@@ -149,6 +161,15 @@ impl<'a> Evaluator<'a> {
 
     pub(super) fn term(&self, term: &Term, text: &str, is_ansible: bool, excluding: bool) -> Result<Choice> {
         let context = Context { term, text, is_ansible, excluding };
+        if let Some(path) = term.text.strip_prefix(FILE_PREFIX) {
+            return self.file(path, context);
+        }
+        if term.text == "-" {
+            return self.stdin(context);
+        }
+        if let Some((name, value)) = term.text.strip_prefix("vars.").and_then(|rest| rest.split_once('=')) {
+            return self.var(name, value, context);
+        }
         if let Some(reference) = term.text.strip_prefix('@') {
             return self.reference(reference, context);
         }
@@ -211,8 +232,14 @@ impl<'a> Evaluator<'a> {
         if let Some(id) = inventory.group_ids.get(name) {
             return Ok(inventory.group_members(*id));
         }
+        if matches!(name, "*" | "all") && !inventory.hosts.is_empty() {
+            return Ok(self.all());
+        }
         if !is_glob(name) {
-            let near = did_you_mean(name, inventory.groups());
+            let near = match inventory.source {
+                Some(_) => did_you_mean(name, inventory.groups()),
+                None => ": there is no inventory, name one with -i".to_owned(),
+            };
             return Err(usage(format!("no group is named \"{name}\"{near}")));
         }
         let glob = WildMatch::new(name);
@@ -229,7 +256,7 @@ impl<'a> Evaluator<'a> {
         let regex = Regex::new(pattern).map_err(|error| {
             let why = error.to_string();
             let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            expr::error(context.text, &Syntax::new(context.term.column, format!("bad regular expression: {why}")))
+            context.wrong(format!("bad regular expression: {why}"))
         })?;
         self.matching(|name| regex.is_match(name), &context.term.text, context.excluding)
     }
@@ -255,7 +282,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Adds what a word stands for; false if it stands for nothing.
-    fn word(&self, word: &str, context: Context<'_>, choice: &mut Choice) -> Result<bool> {
+    pub(super) fn word(&self, word: &str, context: Context<'_>, choice: &mut Choice) -> Result<bool> {
         let inventory = self.inventory;
         if let Some(id) = inventory.host_ids.get(word) {
             choice.hosts.insert(*id);
@@ -276,10 +303,7 @@ impl<'a> Evaluator<'a> {
             choice.hosts.union(&self.all());
             return Ok(true);
         }
-        let bad = |why: String| {
-            let why = format!("\"{word}\" is no address: {why}");
-            expr::error(context.text, &Syntax::new(context.term.column, why))
-        };
+        let bad = |why: String| context.wrong(format!("\"{word}\" is no address: {why}"));
         let written = split(word).map_err(bad)?;
         let login = Login { user: written.user.map(Arc::from), port: written.port };
         if let Some(id) = inventory.host_ids.get(written.host) {
@@ -303,7 +327,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Makes the error that names stand for nothing.
-    fn unknown(&self, names: &[String], is_ansible: bool) -> Error {
+    pub(super) fn unknown(&self, names: &[String], is_ansible: bool) -> Error {
         let inventory = self.inventory;
         let shown = fold(names);
         let mend = match names {
@@ -335,10 +359,10 @@ fn check_address(written: &Written<'_>) -> Result<(), String> {
     }
 }
 
-fn is_glob(text: &str) -> bool {
+pub(super) fn is_glob(text: &str) -> bool {
     text.contains(['*', '?'])
 }
 
-fn usage(what: impl Into<String>) -> Error {
+pub(super) fn usage(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::Usage, what)
 }

@@ -122,6 +122,94 @@ fn inventories() {
 }
 
 #[test]
+fn lists() {
+    fleet()
+        .file("web.txt", "# the old ones\nweb[01-03].example  db1 # and this\n\n@web&web05.example\n")
+        .file("wrong.txt", "db1\n\nweb01.example ! (\n")
+        .file("unknown.txt", "db1\nbd1\n")
+        .file("empty.txt", "# nobody\n")
+        .file("loop.txt", "@file:again.txt\n")
+        .file("again.txt", "db1\n@file:loop.txt\n")
+        .run(&["hosts", "-f", "-w", "@file:web.txt"])
+        .run(&["hosts", "-f", "-w", "@web", "-x", "@file:web.txt"])
+        .run(&["hosts", "-f", "-w", "@file:web.txt:&web"])
+        .run(&["hosts", "-c", "-x", "@file:empty.txt"])
+        .run(&["hosts", "-w", "-"])
+        .run(&["hosts", "-w", "@file:wrong.txt"])
+        .run(&["hosts", "-w", "@file:unknown.txt"])
+        .run(&["hosts", "-w", "@file:empty.txt"])
+        .run(&["hosts", "-w", "@file:loop.txt"])
+        .run(&["hosts", "-w", "@file:missing.txt"])
+        .run(&["hosts", "-w", "db1,@file:"])
+        .stdin("web.txt")
+        .run(&["hosts", "-f", "-w", "-"])
+        .run(&["hosts", "-f", "-w", "v6,-!(-&@db)"])
+        .run(&["exec", "--stdin", "-", "-w", "-", "cat"])
+        .run(&["script", "-w", "-", "-"])
+        .golden("lists");
+}
+
+#[test]
+fn parts() {
+    fleet()
+        .run(&["hosts", "-e", "--slice", ":2"])
+        .run(&["hosts", "-e", "--slice", "-2:"])
+        .run(&["hosts", "-e", "--slice", "-1"])
+        .run(&["hosts", "-e", "--slice", "::7", "-x", "@db"])
+        .run(&["hosts", "-e", "--slice", "40:"])
+        .run(&["hosts", "-e", "--slice", "one"])
+        .run(&["hosts", "-e", "--pick", "3", "--seed", "7"])
+        .run(&["hosts", "-e", "--pick", "3", "--seed", "7", "--slice", "10:"])
+        .run(&["hosts", "-c", "--pick", "99", "--seed", "7"])
+        .run(&["hosts", "--pick", "0"])
+        .run(&["hosts", "--seed", "7"])
+        .run(&["ping", "--dry-run", "--pick", "1", "--seed", "7"])
+        .golden("parts");
+}
+
+#[test]
+fn a_choice_at_random_says_how_to_repeat_it() {
+    let fleet = fleet();
+    let first = fleet.output(&["hosts", "--pick", "5"]);
+    let said = String::from_utf8(first.stderr).unwrap();
+    let flags: Vec<&str> = said.trim_start_matches("fleet: ").split(' ').take(4).collect();
+    assert_eq!(said, format!("fleet: {} picks the same again\n", flags.join(" ")));
+    let again = fleet.output(&[&["hosts"], &*flags].concat());
+    assert_eq!((again.stdout, again.stderr), (first.stdout, Vec::new()));
+    let quiet = fleet.output(&["ping", "--dry-run", "-q", "--pick", "1"]);
+    assert!(!String::from_utf8(quiet.stderr).unwrap().contains("seed"));
+}
+
+#[test]
+fn forms_of_hosts() {
+    fleet()
+        .run(&["hosts", "-w", "a[1-10]!a5", "-f"])
+        .run(&["hosts", "-w", "@prod", "-e"])
+        .run(&["hosts", "-w", "@prod&*[18-20]*", "-e", "-S", ","])
+        .run(&["hosts", "-S", ","])
+        .run(&["hosts", "-e", "-f"])
+        .run(&["hosts", "-w", "@*", "-c"])
+        .run(&["hosts", "-w", "@all!v6", "-c"])
+        .run(&["hosts", "-w", "vars.role=frontend", "-f"])
+        .run(&["hosts", "-w", "*!vars.weight=3", "-f"])
+        .run(&["hosts", "-w", "vars.role=back*"])
+        .run(&["hosts", "-w", "vars.rol=frontend"])
+        .run(&["hosts", "-w", "db1,vars.=x"])
+        .run(&["hosts", "--groups"])
+        .run(&["hosts", "--groups", "-w", "db1"])
+        .run(&["hosts", "--groups", "--format", "json", "-w", "db1,web[01-02].example"])
+        .golden("forms_of_hosts");
+    Fleet::new()
+        .run(&["hosts", "-w", "a[1-10]!a5", "-f"])
+        .run(&["hosts", "-w", "a[1-4]^a[3-6],(b1,b2)&b[2-3]", "-e"])
+        .run(&["hosts", "-w", "rack[1-3]n[01-04]!rack2n[01-04]", "-f"])
+        .run(&["hosts", "-w", "n[01-100/33]", "-e"])
+        .run(&["hosts", "-w", "n[0-99999999]", "-c"])
+        .run(&["hosts", "-w", "@web", "-c"])
+        .golden("forms_of_hosts_alone");
+}
+
+#[test]
 fn selections() {
     fleet()
         .run(&["hosts"])

@@ -18,13 +18,14 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_fleet");
 pub(crate) struct Fleet {
     dir: TempDir,
     env: Vec<(OsString, OsString)>,
+    stdin: Option<PathBuf>,
     transcript: String,
 }
 
 impl Fleet {
     /// Makes an empty directory to run in.
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), env: Vec::new(), transcript: String::new() }
+        Self { dir: tempfile::tempdir().unwrap(), env: Vec::new(), stdin: None, transcript: String::new() }
     }
 
     /// Returns the directory.
@@ -71,6 +72,12 @@ impl Fleet {
         self
     }
 
+    /// Sets a file of the directory as standard input for what is run from here on.
+    pub(crate) fn stdin(mut self, name: &str) -> Self {
+        self.stdin = Some(name.into());
+        self
+    }
+
     /// Returns the command that runs the binary with these arguments, without a terminal wherever the tests run.
     pub(crate) fn command<I, S>(&self, args: I) -> Command
     where
@@ -84,7 +91,10 @@ impl Fleet {
             .args(args)
             .current_dir(self.dir())
             .env_clear()
-            .stdin(Stdio::null());
+            .stdin(match &self.stdin {
+                Some(name) => std::fs::File::open(self.dir().join(name)).unwrap().into(),
+                None => Stdio::null(),
+            });
         command.env("HOME", self.dir()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
@@ -107,6 +117,9 @@ impl Fleet {
             if is_plain { (*arg).to_owned() } else { format!("'{}'", arg.replace('\'', "'\\''")) }
         });
         writeln!(line, " fleet {}", words.collect::<Vec<_>>().join(" ")).unwrap();
+        if let Some(name) = &self.stdin {
+            line.insert_str(line.len() - 1, &format!(" <{}", name.display()));
+        }
         self.transcript.push_str(&line);
         for (name, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
             if !bytes.is_empty() {

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use fleet::transport::Pty;
-use fleet::{Input, op};
+use fleet::{Error, ErrorKind, Input, op};
 
 use super::values::flag;
+use crate::cli::stdin;
 
 /// What the command finds on its host.
 #[derive(Args, Debug)]
@@ -65,7 +66,10 @@ impl Context {
     pub(crate) fn input(&self) -> fleet::Result<Option<Input>> {
         match &self.stdin {
             None => Ok(None),
-            Some(_) if self.takes_stdin() => Input::stdin().map(Some),
+            Some(_) if self.takes_stdin() => {
+                stdin::claim("what --stdin reads").map_err(|why| Error::new(ErrorKind::Usage, why))?;
+                Input::stdin().map(Some)
+            }
             Some(path) => Input::open(path).map(Some),
         }
     }

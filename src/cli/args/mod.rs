@@ -89,8 +89,9 @@ that is @revoked is refused always. Exit code 3: a host's key is not in known_ho
 
 const HOSTS_EXAMPLES: &str = "\
 Examples:
-  fleet hosts -w '@web!web03' --fold
-  fleet hosts -a -v
+  fleet hosts -w '@web!web03' -f            web[01-02,04-20]
+  fleet hosts -w 'a[1-10]!a5' -f            calculates as nodeset does; no inventory is needed
+  fleet hosts -w vars.role=db --pick 2 -v   two databases at random, and how to reach them
   fleet hosts --explain web01";
 
 /// Runs commands and moves files on many hosts at once over SSH
@@ -306,16 +307,30 @@ pub(crate) struct Hosts {
     pub(crate) connect: Connect,
     /// Show every setting of a host, and where it comes from
     #[arg(long, value_name = "HOST", help_heading = "Output",
-        conflicts_with_all = ["hosts", "group", "all", "fold", "count", "groups", "format", "verbose"])]
+        conflicts_with_all = ["hosts", "group", "all", "slice", "pick", "seed", "fold", "expand", "count", "groups", "format", "verbose"])]
     pub(crate) explain: Option<String>,
     /// Print one folded expression: web[01-20]
-    #[arg(long, help_heading = "Output", conflicts_with_all = ["count", "groups", "format", "verbose"])]
+    #[arg(short, long, help_heading = "Output",
+        conflicts_with_all = ["expand", "count", "groups", "format", "verbose"])]
     pub(crate) fold: bool,
+    /// Print the names in one line
+    #[arg(short, long, help_heading = "Output", conflicts_with_all = ["count", "groups", "format", "verbose"])]
+    pub(crate) expand: bool,
+    /// What stands between the names of --expand [default: a space]
+    #[arg(
+        short = 'S',
+        long,
+        value_name = "TEXT",
+        help_heading = "Output",
+        requires = "expand",
+        allow_hyphen_values = true
+    )]
+    pub(crate) separator: Option<String>,
     /// Print only how many there are
-    #[arg(long, help_heading = "Output", conflicts_with_all = ["groups", "format", "verbose"])]
+    #[arg(short, long, help_heading = "Output", conflicts_with_all = ["groups", "format", "verbose"])]
     pub(crate) count: bool,
-    /// Print the groups that hold them, each with its hosts folded
-    #[arg(long, help_heading = "Output", conflicts_with_all = ["format", "verbose"])]
+    /// Print the groups that hold them as a tree, each with its hosts folded
+    #[arg(long, help_heading = "Output", conflicts_with = "verbose")]
     pub(crate) groups: bool,
     /// Show user, address, port and groups too
     #[arg(short, long, help_heading = "Output", conflicts_with = "format")]

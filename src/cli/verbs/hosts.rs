@@ -1,9 +1,9 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use fleet::inventory::{Explanation, Setting, Source, Target};
+use fleet::inventory::{Explanation, Inventory, Setting, Source, Target};
 use fleet::sink::csv_row;
 use fleet::ssh_config::Ignored;
 use fleet::{Host, Stream, Var, hostset};
@@ -26,12 +26,20 @@ pub(crate) fn run(args: &Hosts, screen: &Screen) -> Result<ExitCode, Refusal> {
         return Ok(exit::of_listing(screen.is_closed()));
     }
     let selection = Selection::make(&args.select, &args.connect)?;
+    selection.tell(screen);
     let text = if args.fold {
         format!("{}\n", hostset::fold(names(&selection.targets)))
     } else if args.count {
         format!("{}\n", selection.targets.len())
+    } else if args.expand || args.separator.is_some() {
+        let names: Vec<&str> = names(&selection.targets).collect();
+        names.join(args.separator.as_deref().unwrap_or(" ")) + "\n"
+    } else if args.groups && args.format == Format::Csv {
+        return Err(Refusal::usage("--groups has no csv form: take text or json"));
+    } else if args.groups && args.format != Format::Text {
+        Tree::of(&selection).objects()
     } else if args.groups {
-        groups(&selection)
+        Tree::of(&selection).text()
     } else if matches!(args.format, Format::Json | Format::Jsonl) {
         selection.resolve_for_show(&args.connect)?.iter().map(|host| object(host)).collect()
     } else if args.format == Format::Csv {
@@ -87,18 +95,75 @@ fn names(targets: &[Target]) -> impl Iterator<Item = &str> {
     targets.iter().map(|target| &*target.name)
 }
 
-/// Writes each group that holds a selected host, with those hosts.
-fn groups(selection: &Selection) -> String {
-    let selected: HashSet<&str> = names(&selection.targets).collect();
-    let mut text = String::new();
-    for group in selection.inventory.groups() {
-        let mut members = selection.inventory.members(group).unwrap_or_default();
-        members.retain(|name| selected.contains(name));
-        if !members.is_empty() {
-            text.push_str(&format!("{group}: {}\n", hostset::fold(members)));
+/// The groups that hold selected hosts.
+struct Tree<'a> {
+    inventory: &'a Inventory,
+    /// Each group with the selected hosts that it holds, in file order.
+    groups: Vec<(&'a str, Vec<&'a str>)>,
+    /// Their places.
+    places: HashMap<&'a str, usize>,
+    /// The selected hosts that no group holds.
+    others: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct GroupRow<'a> {
+    group: &'a str,
+    children: Vec<&'a str>,
+    hosts: &'a [&'a str],
+}
+
+impl<'a> Tree<'a> {
+    fn of(selection: &'a Selection) -> Self {
+        let inventory = &selection.inventory;
+        let selected: HashSet<&str> = names(&selection.targets).collect();
+        let members = inventory.groups().map(|group| {
+            let mut members = inventory.members(group).unwrap_or_default();
+            members.retain(|name| selected.contains(name));
+            (group, members)
+        });
+        let groups: Vec<_> = members.filter(|(_, members)| !members.is_empty()).collect();
+        let grouped: HashSet<&str> = groups.iter().flat_map(|(_, members)| members).copied().collect();
+        let others = names(&selection.targets).filter(|name| !grouped.contains(name)).collect();
+        let places = groups.iter().enumerate().map(|(place, (name, _))| (*name, place)).collect();
+        Self { inventory, groups, places, others }
+    }
+
+    fn children(&self, group: &str) -> Vec<&'a str> {
+        let mut children = self.inventory.children(group).unwrap_or_default();
+        children.retain(|child| self.places.contains_key(child));
+        children
+    }
+
+    fn objects(&self) -> String {
+        let row =
+            |(group, hosts): &(&str, Vec<&str>)| json_line(&GroupRow { group, children: self.children(group), hosts });
+        self.groups.iter().map(row).collect()
+    }
+
+    fn text(&self) -> String {
+        let is_child: HashSet<&str> = self.groups.iter().flat_map(|(group, _)| self.children(group)).collect();
+        let mut text = String::new();
+        let mut shown = HashSet::new();
+        for (group, _) in self.groups.iter().filter(|(group, _)| !is_child.contains(group)) {
+            self.branch(group, 0, &mut shown, &mut text);
+        }
+        if !self.others.is_empty() {
+            text.push_str(&format!("(no group): {}\n", hostset::fold(&self.others)));
+        }
+        text
+    }
+
+    /// Writes a group and what it holds; the children of one that several hold are written once.
+    fn branch(&self, group: &'a str, depth: usize, shown: &mut HashSet<&'a str>, text: &mut String) {
+        let Some((_, members)) = self.places.get(group).and_then(|place| self.groups.get(*place)) else { return };
+        text.push_str(&format!("{:indent$}{group}: {}\n", "", hostset::fold(members), indent = 2 * depth));
+        if shown.insert(group) {
+            for child in self.children(group) {
+                self.branch(child, depth + 1, shown, text);
+            }
         }
     }
-    text
 }
 
 fn table(hosts: &[Arc<Host>]) -> String {

@@ -8,6 +8,7 @@ use crate::cli::args::Script;
 use crate::cli::exit::Refusal;
 use crate::cli::run::Request;
 use crate::cli::screen::Screen;
+use crate::cli::stdin;
 
 /// Runs a local script on each host.
 pub(crate) fn run(args: &Script, screen: &Screen) -> Result<ExitCode, Refusal> {
@@ -16,6 +17,7 @@ pub(crate) fn run(args: &Script, screen: &Screen) -> Result<ExitCode, Refusal> {
         if args.context.takes_stdin() {
             return Err(Refusal::usage("standard input cannot be both the script and what it reads"));
         }
+        stdin::claim("the script").map_err(Refusal::usage)?;
         let text = op::Script::read(std::io::stdin().lock()).map_err(|error| {
             fleet::Error::new(ErrorKind::Usage, "cannot read the script from standard input").caused_by(error)
         })?;

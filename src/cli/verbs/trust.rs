@@ -52,6 +52,9 @@ pub(crate) fn run(args: &Trust, screen: &Screen) -> Result<ExitCode, Refusal> {
         return Err(Refusal::usage(what).hint("name each host by itself, as fleet hosts lists it"));
     }
     selection.order(args.run.order);
+    if !args.output.quiet {
+        selection.tell(screen);
+    }
     if args.run.dry_run {
         return request.rehearse(&selection, screen);
     }
