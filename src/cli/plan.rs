@@ -58,7 +58,10 @@ impl Selection {
         let ssh_config = ssh_config(connect.ssh_config.as_deref())?;
         let hosts = ssh_config.iter().flat_map(|config| config.names()).collect();
         let named = Named { hosts, stdin: OnceCell::new() };
-        let inventory = Inventory::open(select.inventory.as_deref(), &Lookup::from_env())?;
+        let inventory = match select.inventory.as_deref() {
+            Some(path) if path == Path::new("none") => Inventory::empty(),
+            named => Inventory::open(named, &Lookup::from_env())?,
+        };
         let mut selector = Selector::default();
         selector.all = select.all;
         selector.hosts.clone_from(&select.hosts);

@@ -184,6 +184,7 @@ fn a_choice_at_random_says_how_to_repeat_it() {
 fn forms_of_hosts() {
     fleet()
         .run(&["hosts", "-w", "a[1-10]!a5", "-f"])
+        .run(&["hosts", "-i", "none", "-w", "a[1-10]!a5", "-f"])
         .run(&["hosts", "-w", "@prod", "-e"])
         .run(&["hosts", "-w", "@prod&*[18-20]*", "-e", "-S", ","])
         .run(&["hosts", "-S", ","])

@@ -8,7 +8,7 @@ use fleet::inventory::Slice;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Select")]
 pub(crate) struct Select {
-    /// Inventory [default: ./hosts.toml, ~/.config/fleet/hosts.toml]
+    /// Inventory, none for none [default: ./hosts.toml, ~/.config/fleet/hosts.toml]
     #[arg(short, long, value_name = "PATH", env = "FLEET_INVENTORY", hide_env = true)]
     pub(crate) inventory: Option<PathBuf>,
     /// Hosts: names, web[01-20], @group, globs, @file:PATH, - [default: all]
