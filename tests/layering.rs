@@ -7,11 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the library and their levels. A module uses only what stands lower.
-const LEVELS: [(&str, u8); 18] = [
+const LEVELS: [(&str, u8); 19] = [
     ("error", 0),
     ("duration", 1),
     ("limit", 1),
     ("quote", 1),
+    ("record", 1),
     ("budget", 1),
     ("hostset", 1),
     ("host", 1),

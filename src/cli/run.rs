@@ -9,10 +9,10 @@ use std::time::Duration;
 use fleet::event::{HostKeyAction, Note, StopReason};
 use fleet::pool::{PoolBuilder, RunControl, WaveEnd};
 use fleet::sink::{
-    Csv, CsvOptions, Json, JsonLines, JsonLinesOptions, JsonOptions, Status, StatusOptions, Target, Text, TextOptions,
-    csv_row,
+    Csv, CsvOptions, Json, JsonLines, JsonLinesOptions, JsonOptions, Status, StatusOptions, Table, TableOptions,
+    Target, Text, TextOptions, csv_row,
 };
-use fleet::{Event, EventKind, Host, Operation, Outputs, Pool, Sink, SshTransport, Stop, Stream, Transport};
+use fleet::{Event, EventKind, Host, Operation, Outputs, Pattern, Pool, Sink, SshTransport, Stop, Stream, Transport};
 use unicode_width::UnicodeWidthStr;
 
 use super::args::{ColorWhen, Connect, Ending, Format, Output, ProgressWhen, Run, Select};
@@ -40,6 +40,8 @@ pub(crate) struct Request<'a> {
     /// How commands are ended, where there are any.
     pub(crate) ending: Option<&'a Ending>,
     pub(crate) no_prefix: bool,
+    /// What makes records of outputs.
+    pub(crate) pattern: Option<Pattern>,
     pub(crate) same_output: Option<u8>,
     pub(crate) retry_op: Option<u32>,
     /// What is done, for people, such as `exec: df -h`.
@@ -141,6 +143,9 @@ impl Request<'_> {
         let _listener = signal::Listener::start(control.clone(), screen.clone())?;
         let mut decide = |end: &WaveEnd| prompt::next_wave(end, &control, screen);
         let mut outputs = sinks.iter_mut().fold(Outputs::new(), |outputs, sink| outputs.sink(&mut **sink));
+        if let Some(pattern) = &self.pattern {
+            outputs = outputs.records(pattern.clone());
+        }
         if self.run.confirm {
             outputs = outputs.between_waves(&mut decide);
         }
@@ -210,11 +215,13 @@ impl Request<'_> {
             Format::Jsonl => {
                 let mut options = JsonLinesOptions::default();
                 options.terminal = terminal;
+                options.records = self.pattern.is_some();
                 return Box::new(JsonLines::new(stdout, options));
             }
             Format::Csv => {
                 let mut options = CsvOptions::default();
                 options.terminal = terminal;
+                options.fields = self.pattern.as_ref().map(|pattern| pattern.fields().to_vec());
                 return Box::new(Csv::new(stdout, options));
             }
         }
@@ -225,6 +232,11 @@ impl Request<'_> {
         let widest = hosts.iter().map(|host| host.name.width()).max().unwrap_or(0);
         options.name_columns = widest.min(MAX_NAME_COLUMNS);
         options.columns = |name| name.width();
+        if let Some(pattern) = &self.pattern {
+            let mut table = TableOptions::of(pattern);
+            table.text = options;
+            return Box::new(Table::new(stdout, screen.writer(Stream::Stderr), table));
+        }
         Box::new(Text::new(stdout, screen.writer(Stream::Stderr), options))
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::budget::Stop;
 use crate::error::{Error, ErrorKind, Phase};
 use crate::host::Host;
+use crate::record::Record;
 
 mod summary;
 
@@ -129,6 +130,8 @@ pub enum Note {
         /// How long until the next.
         delay: Duration,
     },
+    /// Nothing in the host's output matched the pattern of the run's records ([`Outputs::records`](crate::Outputs::records)).
+    NoRecord,
     /// No guard watched over the host's command, and why ([`ExecLimits::guard`](crate::transport::ExecLimits::guard)).
     Unguarded(String),
     /// Something to be told once that does not change the result.
@@ -175,6 +178,13 @@ pub enum EventKind {
         /// The bytes.
         bytes: Vec<u8>,
     },
+    /// What one match of the run's pattern found in a host's standard output; told before the host's end.
+    Record {
+        /// Which host.
+        host: Arc<Host>,
+        /// The fields and their values.
+        record: Record,
+    },
     /// How far a transfer is; at most ten a second for one host.
     Transfer {
         /// Which host.
@@ -217,6 +227,7 @@ impl EventKind {
             Self::Phase { host, .. }
             | Self::Note { host, .. }
             | Self::Output { host, .. }
+            | Self::Record { host, .. }
             | Self::Transfer { host, .. } => Some(host),
             Self::Finished(report) => Some(&report.host),
             Self::Started { .. }

@@ -35,6 +35,7 @@ mod imap;
 mod jobs;
 mod outputs;
 mod queue;
+mod records;
 mod report;
 mod run;
 mod run_id;

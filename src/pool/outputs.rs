@@ -4,9 +4,14 @@ use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::records::Records;
 use super::report::panic_message;
 use super::waves::WaveEnd;
 use crate::event::{Event, Recorder, Sink};
+use crate::record::Pattern;
+
+/// The most events that are told at a time where records are among them.
+const MAX_TOLD: usize = 256;
 
 /// Decides whether the next wave begins.
 type Decide<'a> = &'a mut dyn FnMut(&WaveEnd) -> bool;
@@ -20,6 +25,7 @@ pub struct Outputs<'a> {
     sinks: Vec<Option<&'a mut dyn Sink>>,
     failure: Option<String>,
     between_waves: Option<Decide<'a>>,
+    records: Option<Records>,
 }
 
 impl fmt::Debug for Outputs<'_> {
@@ -60,6 +66,45 @@ impl<'a> Outputs<'a> {
         self
     }
 
+    /// Makes records of what hosts write: each match of `pattern` in a host's standard output is an
+    /// [`EventKind::Record`](crate::EventKind::Record), told to all before the host's end; a host that ran and has none has a
+    /// [`Note::NoRecord`](crate::event::Note::NoRecord).
+    ///
+    /// Of each host the first 64 MiB are searched, and what is longer is told in a warning. Default: no records.
+    ///
+    /// # Examples
+    ///
+    /// Each host's records are appended to a file, as hosts end:
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use std::sync::Arc;
+    /// use fleet::fake::{FakeTransport, Reply};
+    /// use fleet::{Event, EventKind, Exec, Host, Outputs, Pattern, Pool, RunControl};
+    ///
+    /// let fake = FakeTransport::new();
+    /// fake.host("web1").on("df", Reply::new().stdout("/dev/sda1 63%\n/dev/sdb1 99%\n"));
+    /// let hosts = [Arc::new(Host::new("web1", "10.0.0.1"))];
+    ///
+    /// let mut file = Vec::new();
+    /// let mut append = |event: &Event| {
+    ///     if let EventKind::Record { host, record } = &event.kind {
+    ///         writeln!(file, "{} {} {}", host.name, record.text("fs"), record.text("use"))?;
+    ///     }
+    ///     Ok(())
+    /// };
+    /// let outputs = Outputs::new().records(Pattern::new(r"^(?<fs>\S+) (?<use>\d+)%")?).sink(&mut append);
+    /// let exec = Exec::new("df").capture(false);
+    /// Pool::builder(fake).build().run_with(&hosts, exec, &RunControl::new(), outputs, |_| {});
+    /// assert_eq!(file, b"web1 /dev/sda1 63\nweb1 /dev/sdb1 99\n");
+    /// # Ok::<(), fleet::Error>(())
+    /// ```
+    #[must_use]
+    pub fn records(mut self, pattern: Pattern) -> Self {
+        self.records = Some(Records::new(pattern));
+        self
+    }
+
     /// Asks whether the next wave may begin.
     pub(super) fn may_go_on(&mut self, end: &WaveEnd) -> bool {
         self.between_waves.as_mut().is_none_or(|decide| decide(end))
@@ -79,6 +124,38 @@ impl<'a> Outputs<'a> {
         if batch.is_empty() {
             return;
         }
+        match self.records.take() {
+            Some(records) => self.tell_with(records, batch),
+            None => self.tell(batch),
+        }
+        self.each(|sink| sink.flush());
+    }
+
+    /// Tells everybody a batch, with the records of the hosts that end in it.
+    fn tell_with(&mut self, mut records: Records, batch: &[Event]) {
+        let mut told = Vec::with_capacity(batch.len());
+        for event in batch {
+            let heard = records.hear(event, &mut |record| {
+                told.push(record);
+                if told.len() >= MAX_TOLD {
+                    self.tell(&told);
+                    told.clear();
+                }
+            });
+            if let Err(error) = heard {
+                self.failure.get_or_insert(error.chain());
+                self.tell(&told);
+                let rest = batch.iter().skip_while(|other| !std::ptr::eq(*other, event));
+                self.tell(&rest.cloned().collect::<Vec<_>>());
+                return;
+            }
+            told.push(event.clone());
+        }
+        self.tell(&told);
+        self.records = Some(records);
+    }
+
+    fn tell(&mut self, batch: &[Event]) {
         if let Some(recorder) = &mut self.recorder
             && let Err(why) = guard(|| recorder.record(batch))
         {
@@ -88,7 +165,6 @@ impl<'a> Outputs<'a> {
         for event in batch {
             self.each(|sink| sink.handle(event));
         }
-        self.each(|sink| sink.flush());
     }
 
     fn each(&mut self, mut call: impl FnMut(&mut dyn Sink) -> io::Result<()>) {

@@ -96,17 +96,7 @@ impl Captured {
 
     /// Hands out UTF-8 in pieces that end between characters.
     pub(super) fn each_text(&self, each: &mut dyn FnMut(&str) -> io::Result<()>) -> io::Result<()> {
-        let mut reader = self.spool.reader();
-        let mut buffer = Vec::with_capacity(PIECE_BYTES);
-        while fill(&mut reader, &mut buffer)? {
-            let (text, rest) = valid(&buffer);
-            if text.is_empty() {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "a spooled text is not UTF-8"));
-            }
-            each(text)?;
-            buffer = rest.to_vec();
-        }
-        Ok(())
+        each_text(&self.spool, each)
     }
 
     /// Hands out pieces of a length that base64 can be cut at.
@@ -119,6 +109,22 @@ impl Captured {
         }
         Ok(())
     }
+}
+
+/// Hands out UTF-8 in pieces that end between characters.
+pub(super) fn each_text(spool: &Spool, each: &mut dyn FnMut(&str) -> io::Result<()>) -> io::Result<()> {
+    let mut reader = spool.reader();
+    let mut buffer = Vec::with_capacity(PIECE_BYTES);
+    while fill(&mut reader, &mut buffer)? {
+        let (text, rest) = valid(&buffer);
+        if text.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a spooled text is not UTF-8"));
+        }
+        each(text)?;
+        let cut = buffer.len() - rest.len();
+        buffer.drain(..cut);
+    }
+    Ok(())
 }
 
 /// Fills a buffer up, and tells whether anything is in it.

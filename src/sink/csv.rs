@@ -1,5 +1,6 @@
 //! The CSV form: one row a result.
 
+use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::io::{self, Write};
 
@@ -11,6 +12,7 @@ use super::captured::{Captured, Captures};
 use super::escape::append_visible;
 use super::result::{ResultFields, is_transfer, timestamp};
 use crate::event::{Event, EventKind, HostReport, Sink};
+use crate::record::Record;
 use crate::spool::SpoolSet;
 
 /// The columns of results, in order.
@@ -44,6 +46,9 @@ const COLUMNS: [&str; 21] = [
 pub struct CsvOptions {
     /// A terminal reads it: control characters are written out. Default: no, and every byte is kept.
     pub terminal: bool,
+    /// The run makes records with these fields: each is a row, with a column for the host and for each field. Default: none,
+    /// each result is a row.
+    pub fields: Option<Vec<String>>,
     /// Where outputs are until their host is done. Default: 32 MiB in memory, then a file.
     pub spools: SpoolSet,
 }
@@ -52,6 +57,9 @@ pub struct CsvOptions {
 ///
 /// The columns are the same for every operation; what does not apply is empty. `stdout_encoding` and `stderr_encoding` are
 /// `utf-8`, or `base64` where an output is not UTF-8 or holds a NUL, which few readers of CSV bear. Rows end in CR LF.
+///
+/// Where the run makes records, a row is a record instead: the host, and a column for each field, where bytes that are not
+/// UTF-8 are written as `\xNN`.
 ///
 /// Outputs wait in [`CsvOptions::spools`] and are never in memory as a whole.
 ///
@@ -77,6 +85,7 @@ pub struct CsvOptions {
 /// ```
 pub struct Csv<W> {
     rows: Rows<W>,
+    fields: Option<Vec<String>>,
     op: String,
     captures: Captures,
 }
@@ -85,7 +94,15 @@ impl<W: Write + Send> Csv<W> {
     /// Writes to `writer`, which needs no buffer.
     pub fn new(writer: W, options: CsvOptions) -> Self {
         let rows = Rows { buffer: Buffer::new(writer), terminal: options.terminal, is_begun: false };
-        Self { rows, op: String::new(), captures: Captures::new(options.spools) }
+        Self { rows, fields: options.fields, op: String::new(), captures: Captures::new(options.spools) }
+    }
+
+    fn record(&mut self, host: &str, record: &Record) -> io::Result<()> {
+        self.rows.text(host);
+        for (_, value) in record.iter() {
+            self.rows.text(&visible_bytes(value.unwrap_or_default()));
+        }
+        self.rows.end()
     }
 
     fn finished(&mut self, event: &Event, report: &HostReport) -> io::Result<()> {
@@ -120,11 +137,19 @@ impl<W: Write + Send> Sink for Csv<W> {
         match &event.kind {
             EventKind::Started { op, .. } => {
                 self.op.clone_from(op);
-                COLUMNS.iter().for_each(|name| self.rows.text(name));
+                match &self.fields {
+                    None => COLUMNS.iter().for_each(|name| self.rows.text(name)),
+                    Some(fields) => {
+                        self.rows.text("host");
+                        fields.iter().for_each(|name| self.rows.text(name));
+                    }
+                }
                 self.rows.end()
             }
-            EventKind::Finished(report) => self.finished(event, report),
+            EventKind::Record { host, record } if self.fields.is_some() => self.record(&host.name, record),
             EventKind::RunFinished(_) => self.flush(),
+            _ if self.fields.is_some() => Ok(()),
+            EventKind::Finished(report) => self.finished(event, report),
             kind => self.captures.hear(kind),
         }
     }
@@ -138,6 +163,19 @@ impl<W> fmt::Debug for Csv<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Csv").field("op", &self.op).finish_non_exhaustive()
     }
+}
+
+/// Returns a text, with bytes that are not UTF-8 as `\xNN`.
+fn visible_bytes(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Cow::Borrowed(text);
+    }
+    let mut text = String::with_capacity(bytes.len() + 8);
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    Cow::Owned(text)
 }
 
 /// Writes fields as one row of CSV, with its end.
@@ -250,7 +288,7 @@ mod tests {
 
     fn written(terminal: bool, events: &[Event]) -> String {
         let mut out = Vec::new();
-        let mut csv = Csv::new(&mut out, CsvOptions { terminal, spools: SpoolSet::with_memory(1000) });
+        let mut csv = Csv::new(&mut out, CsvOptions { terminal, fields: None, spools: SpoolSet::with_memory(1000) });
         csv.handle(&event(EventKind::Started { op: "exec".into(), hosts: 1, fanout: 1 })).unwrap();
         for event in events {
             csv.handle(event).unwrap();

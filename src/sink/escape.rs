@@ -47,6 +47,18 @@ pub(super) fn append_visible(out: &mut Vec<u8>, line: &[u8]) {
     out.extend_from_slice(text.as_bytes());
 }
 
+/// Writes bytes as one line that a terminal may show: as [`escape`] does, and bytes that are not UTF-8 as `\xNN`.
+pub(super) fn cell(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(&escape(chunk.valid()));
+        for byte in chunk.invalid() {
+            push_hex(&mut text, *byte);
+        }
+    }
+    text
+}
+
 /// Replaces the control characters that JSON leaves as they are by `\uXXXX`, which reads back as the same character; from the
 /// byte `start` on.
 pub(super) fn escape_json(json: &mut Vec<u8>, start: usize) {

@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use super::buffer::Buffer;
 use super::escape::escape_json;
 use super::lines::Lines;
-use super::result::{ResultFields, is_transfer, seconds, timestamp};
+use super::result::{RecordFields, ResultFields, is_transfer, seconds, timestamp};
 use crate::budget::Stop;
 use crate::error::Phase;
 use crate::event::{Class, Event, EventKind, HostReport, Note, Sink, StopReason, Stream, Summary};
@@ -81,6 +81,10 @@ impl<W: Write + Send> Json<W> {
                     &Retrying { host, attempt: *attempt, phase, error, delay_s: seconds(*delay) },
                 )
             }
+            Note::NoRecord => {
+                self.unfinished(event, host)?;
+                self.line(event, "no_record", &OfHost { host })
+            }
             Note::Unguarded(reason) => self.line(event, "unguarded", &Unguarded { host, reason }),
             Note::Warning(message) => self.line(event, "warning", &Warning { host: Some(host), message }),
             Note::Detail(message) => self.line(event, "detail", &Warning { host: Some(host), message }),
@@ -110,13 +114,16 @@ impl<W: Write + Send> Json<W> {
         self.line_with(header, &Output { host, stream: stream.as_str(), text, base64, eol })
     }
 
+    /// Writes the last lines of a host, which have no newline.
+    fn unfinished(&mut self, event: &Event, name: &str) -> io::Result<()> {
+        let Some([mut stdout, mut stderr]) = self.running.remove(name) else { return Ok(()) };
+        let header = Header::new(event, "output");
+        stdout.finish(&mut |line, eol| self.output_line(&header, name, Stream::Stdout, line, eol))?;
+        stderr.finish(&mut |line, eol| self.output_line(&header, name, Stream::Stderr, line, eol))
+    }
+
     fn finished(&mut self, event: &Event, report: &HostReport) -> io::Result<()> {
-        let name = report.host.name.as_str();
-        if let Some([mut stdout, mut stderr]) = self.running.remove(name) {
-            let header = Header::new(event, "output");
-            stdout.finish(&mut |line, eol| self.output_line(&header, name, Stream::Stdout, line, eol))?;
-            stderr.finish(&mut |line, eol| self.output_line(&header, name, Stream::Stderr, line, eol))?;
-        }
+        self.unfinished(event, &report.host.name)?;
         self.line(event, "finished", &ResultFields::of(report, self.is_transfer))
     }
 
@@ -165,6 +172,10 @@ impl<W: Write + Send> Sink for Json<W> {
             EventKind::Note { host, note } => self.note(event, host, note),
             EventKind::Warning(message) => self.line(event, "warning", &Warning { host: None, message }),
             EventKind::Output { host, stream, bytes } => self.output(event, &host.name, *stream, bytes),
+            EventKind::Record { host, record } => {
+                self.unfinished(event, &host.name)?;
+                self.line(event, "record", &RecordLine { host: &host.name, fields: RecordFields(record) })
+            }
             EventKind::Transfer { host, path, done, total } => {
                 self.line(event, "transfer", &Transfer { host: &host.name, path, done: *done, total: *total })
             }
@@ -237,6 +248,17 @@ struct HostKey<'a> {
 struct Banner<'a> {
     host: &'a str,
     text: &'a str,
+}
+
+#[derive(Serialize)]
+struct OfHost<'a> {
+    host: &'a str,
+}
+
+#[derive(Serialize)]
+struct RecordLine<'a> {
+    host: &'a str,
+    fields: RecordFields<'a>,
 }
 
 #[derive(Serialize)]

@@ -1,5 +1,6 @@
 //! The JSON lines form: one result a line, with what the host wrote inside.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Write};
 
@@ -8,11 +9,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 
 use super::buffer::Buffer;
-use super::captured::{Captured, Captures};
+use super::captured::{Captured, Captures, each_text};
 use super::escape::escape_json;
-use super::result::{ResultFields, is_transfer, timestamp};
+use super::result::{RecordFields, ResultFields, is_transfer, timestamp};
 use crate::event::{Event, EventKind, HostReport, Sink};
-use crate::spool::SpoolSet;
+use crate::record::Record;
+use crate::spool::{SpoolSet, SpoolWriter};
 
 /// The version of the form, in each of its lines. It changes when a reader of the last one would misread the next.
 const VERSION: u32 = 1;
@@ -23,6 +25,8 @@ const VERSION: u32 = 1;
 pub struct JsonLinesOptions {
     /// A terminal reads it: control characters that JSON leaves as they are are escaped too. Default: no.
     pub terminal: bool,
+    /// The run makes records: each line has those of its host. Default: no.
+    pub records: bool,
     /// Where outputs are until their host is done. Default: 32 MiB in memory, then a file.
     pub spools: SpoolSet,
 }
@@ -56,13 +60,15 @@ pub struct JsonLines<W> {
     options: JsonLinesOptions,
     op: String,
     captures: Captures,
+    /// The records of the hosts in flight, as they are written.
+    records: HashMap<String, SpoolWriter>,
 }
 
 impl<W: Write + Send> JsonLines<W> {
     /// Writes to `writer`, which needs no buffer.
     pub fn new(writer: W, options: JsonLinesOptions) -> Self {
         let captures = Captures::new(options.spools.clone());
-        Self { buffer: Buffer::new(writer), options, op: String::new(), captures }
+        Self { buffer: Buffer::new(writer), options, op: String::new(), captures, records: HashMap::new() }
     }
 
     fn finished(&mut self, event: &Event, report: &HostReport) -> io::Result<()> {
@@ -79,10 +85,31 @@ impl<W: Write + Send> JsonLines<W> {
         // The brace comes after the outputs.
         self.buffer.gathered.pop();
         self.written(start)?;
+        if self.options.records {
+            self.buffer.gathered.extend_from_slice(b",\"records\":[");
+            if let Some(records) = self.records.remove(&report.host.name) {
+                each_text(&records.finish(), &mut |text| {
+                    let start = self.buffer.gathered.len();
+                    self.buffer.gathered.extend_from_slice(text.as_bytes());
+                    self.written(start)
+                })?;
+            }
+            self.buffer.gathered.push(b']');
+        }
         self.output("stdout", &stdout)?;
         self.output("stderr", &stderr)?;
         self.buffer.gathered.extend_from_slice(b"}\n");
         self.buffer.end_line()
+    }
+
+    fn record(&mut self, host: &str, record: &Record) -> io::Result<()> {
+        if !self.options.records {
+            return Ok(());
+        }
+        let records = self.records.entry(host.to_owned()).or_insert_with(|| self.options.spools.spool());
+        let mut json = if records.is_empty() { Vec::new() } else { b",".to_vec() };
+        serde_json::to_writer(&mut json, &RecordFields(record))?;
+        records.append(&json).map_err(|error| io::Error::other(error.chain()))
     }
 
     fn output(&mut self, name: &str, captured: &Captured) -> io::Result<()> {
@@ -122,6 +149,7 @@ impl<W: Write + Send> Sink for JsonLines<W> {
                 self.op.clone_from(op);
                 Ok(())
             }
+            EventKind::Record { host, record } => self.record(&host.name, record),
             EventKind::Finished(report) => self.finished(event, report),
             EventKind::RunFinished(_) => self.flush(),
             kind => self.captures.hear(kind),
@@ -160,7 +188,10 @@ mod tests {
 
     fn written(terminal: bool, events: &[Event]) -> String {
         let mut out = Vec::new();
-        let mut lines = JsonLines::new(&mut out, JsonLinesOptions { terminal, spools: SpoolSet::with_memory(1000) });
+        let mut lines = JsonLines::new(
+            &mut out,
+            JsonLinesOptions { terminal, spools: SpoolSet::with_memory(1000), ..JsonLinesOptions::default() },
+        );
         lines.handle(&event(EventKind::Started { op: "exec".into(), hosts: 1, fanout: 1 })).unwrap();
         for event in events {
             lines.handle(event).unwrap();

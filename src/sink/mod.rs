@@ -16,6 +16,7 @@ mod lines;
 mod names;
 mod result;
 mod status;
+mod table;
 mod text;
 
 pub use csv::{Csv, CsvOptions, csv_row};
@@ -23,4 +24,5 @@ pub use escape::escape;
 pub use json::{Json, JsonOptions};
 pub use jsonl::{JsonLines, JsonLinesOptions};
 pub use status::{Status, StatusOptions};
+pub use table::{Table, TableOptions};
 pub use text::{Target, Text, TextOptions};

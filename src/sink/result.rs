@@ -2,12 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::error::Phase;
 use crate::event::HostReport;
+use crate::record::Record;
 
 /// The fields of a result: one host, as `finished` of the JSON form and each line of the JSON lines form have it.
 #[derive(Serialize)]
@@ -78,6 +81,31 @@ impl Serialize for Phases<'_> {
             map.serialize_entry(phase.as_str(), &seconds(sum))?;
         }
         map.end()
+    }
+}
+
+/// A record as an object: each value is a text, `null`, or `{"base64": …}` where it is not UTF-8.
+pub(super) struct RecordFields<'a>(pub(super) &'a Record);
+
+impl Serialize for RecordFields<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value.map(Value::of))))
+    }
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Value<'a> {
+    Text(&'a str),
+    Bytes { base64: String },
+}
+
+impl<'a> Value<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::Text(text),
+            Err(_) => Self::Bytes { base64: BASE64.encode(bytes) },
+        }
     }
 }
 

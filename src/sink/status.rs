@@ -49,6 +49,8 @@ pub struct Status<W> {
     accepted: usize,
     replaced: usize,
     retries: usize,
+    /// The hosts without a record.
+    unmatched: Vec<String>,
     files: u64,
     bytes: u64,
     failures: Vec<Failure>,
@@ -70,6 +72,7 @@ impl<W: Write + Send> Status<W> {
             accepted: 0,
             replaced: 0,
             retries: 0,
+            unmatched: Vec::new(),
             files: 0,
             bytes: 0,
             failures: Vec::new(),
@@ -100,6 +103,7 @@ impl<W: Write + Send> Status<W> {
                 }
                 if is_loud {
                     self.summary(&mut out, summary);
+                    self.without_record(&mut out);
                     self.groups(&mut out);
                 }
             }
@@ -136,6 +140,7 @@ impl<W: Write + Send> Status<W> {
                     line(out, format_args!("{name}: attempt {attempt} failed: {error}; next in {delay:.1}s"));
                 }
             }
+            Note::NoRecord => self.unmatched.push(name.clone()),
             Note::Warning(message) if !self.options.quiet => {
                 line(out, format_args!("{name}: warning: {}", escape(message)));
             }
@@ -196,6 +201,13 @@ impl<W: Write + Send> Status<W> {
             let _ = write!(text, " ({})", extras.join(", "));
         }
         line(out, format_args!("{text}"));
+    }
+
+    fn without_record(&self, out: &mut String) {
+        if !self.unmatched.is_empty() {
+            let names = fold_names(self.unmatched.iter().map(String::as_str));
+            line(out, format_args!("no record of {}: {names}", count(self.unmatched.len(), "host")));
+        }
     }
 
     /// Says again who failed, by cause: after hundreds of lines nobody can count them any more.

@@ -1,6 +1,8 @@
 use clap::{Args, ValueEnum};
+use fleet::Pattern;
 
 use super::values::{ProgressWhen, flag, progress};
+use crate::cli::exit::Refusal;
 
 /// What is shown.
 #[derive(Args, Debug)]
@@ -49,6 +51,22 @@ pub(crate) struct Lines {
     /// Leave `HOST: ` out; a file or pipe gets the bytes exactly
     #[arg(short = 'N', long, value_parser = flag(), env = "FLEET_NO_PREFIX", hide_env = true)]
     pub(crate) no_prefix: bool,
+    /// Show what the named groups of RE find in stdout, as a table or in the form chosen
+    #[arg(long, value_name = "RE", env = "FLEET_SELECT_REGEX", hide_env = true)]
+    select_regex: Option<String>,
+}
+
+impl Lines {
+    /// Reads the regular expression that makes records of outputs.
+    pub(crate) fn pattern(&self) -> Result<Option<Pattern>, Refusal> {
+        let Some(text) = &self.select_regex else { return Ok(None) };
+        let pattern = Pattern::new(text)
+            .map_err(|error| Refusal::from(error).hint("--select-regex wants named groups, such as '(?<use>\\d+)%'"))?;
+        if self.no_prefix {
+            return Err(Refusal::usage("-N has no meaning with --select-regex, whose table has no prefix"));
+        }
+        Ok(Some(pattern))
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

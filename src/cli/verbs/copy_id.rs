@@ -37,6 +37,7 @@ pub(crate) fn run(args: &Args, screen: &Screen) -> Result<ExitCode, Refusal> {
         timeout: args.timeout.timeout,
         ending: None,
         no_prefix: false,
+        pattern: None,
         same_output: None,
         retry_op: None,
         what,

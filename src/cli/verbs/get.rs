@@ -23,6 +23,7 @@ pub(crate) fn run(args: &Get, screen: &Screen) -> Result<ExitCode, Refusal> {
         timeout: args.timeout.timeout,
         ending: None,
         no_prefix: false,
+        pattern: None,
         same_output: None,
         retry_op: args.again.retry_op,
         what: format!("get: {} to {}", String::from_utf8_lossy(&remote), args.dir.display()),

@@ -15,6 +15,7 @@ pub(crate) fn run(args: &Ping, screen: &Screen) -> Result<ExitCode, Refusal> {
         timeout: None,
         ending: None,
         no_prefix: false,
+        pattern: None,
         same_output: None,
         retry_op: None,
         what: "ping".to_owned(),

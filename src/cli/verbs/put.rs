@@ -25,6 +25,7 @@ pub(crate) fn run(args: &Put, screen: &Screen) -> Result<ExitCode, Refusal> {
         timeout: args.timeout.timeout,
         ending: None,
         no_prefix: false,
+        pattern: None,
         same_output: None,
         retry_op: args.again.retry_op,
         what,

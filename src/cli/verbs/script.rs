@@ -38,6 +38,7 @@ pub(crate) fn run(args: &Script, screen: &Screen) -> Result<ExitCode, Refusal> {
         timeout: args.timeout.timeout,
         ending: Some(&args.ending),
         no_prefix: args.lines.no_prefix,
+        pattern: args.lines.pattern()?,
         same_output: args.same.same_output,
         retry_op: args.again.retry_op,
         what: format!("script: {name}"),

@@ -42,6 +42,7 @@ pub(crate) fn run(args: &Trust, screen: &Screen) -> Result<ExitCode, Refusal> {
         timeout: None,
         ending: None,
         no_prefix: false,
+        pattern: None,
         same_output: None,
         retry_op: None,
         what: "trust".to_owned(),

@@ -44,3 +44,28 @@ fn transfers_and_pings_in_every_form() {
     }
     fleet.golden("forms_verbs");
 }
+
+#[test]
+fn records_in_every_form() {
+    let df = r"^(?<fs>/\S+)\s+(?<size>\S+) .* (?<use>\d+)% (?<on>.*)$";
+    let Ground { mut fleet, sim } = hosts();
+    for format in ["text", "json", "jsonl", "csv"] {
+        fleet = fleet.run(&["exec", "-f", "1", "--retries", "0", "--format", format, "--select-regex", df, "df"]);
+    }
+    fleet = fleet
+        .run(&["exec", "-w", "mute", "-q", "--select-regex", df, "df"])
+        .run(&["exec", "-w", "web01", "--format", "csv", "--select-regex", r"(?s)(?<all>/.*)\n|(?<none>xyz)", "df"])
+        .env("FLEET_SELECT_REGEX", "Use%.*\\n(?<first>\\S+)")
+        .run(&["exec", "-w", "web01", "df"]);
+    fleet.golden("forms_records");
+    let connections = sim.stats().connections;
+    Ground { fleet: super::fleet(), sim }
+        .fleet
+        .run(&["exec", "--select-regex", r"(\d+)%", "df"])
+        .run(&["exec", "--select-regex", r"(?<use>\d+", "df"])
+        .run(&["exec", "--select-regex", "(?<host>.*)", "df"])
+        .run(&["exec", "-N", "--select-regex", "(?<a>.*)", "df"])
+        .run(&["put", "--select-regex", "(?<a>.*)", "hosts.toml", "there"])
+        .golden("forms_wrong_records");
+    assert!(connections > 0);
+}
