@@ -1,8 +1,10 @@
 //! Files over SFTP: one service per session, every request waited for.
 
+use std::time::Duration;
+
 use super::error::Fault;
 use super::io::printable;
-use super::raw::{Attrs, HandleId, Link, Opened, Step};
+use super::raw::{Attrs, Exit, HandleId, Link, Opened, Step};
 use super::session::SshSession;
 use crate::budget::Budget;
 use crate::error::{Error, ErrorKind, Phase, Result};
@@ -10,6 +12,25 @@ use crate::transport::{DirEntry, FileAttrs, FileId, FileKind, OpenMode, RemoteFi
 
 /// The longest name or path taken from a server, in bytes.
 const MAX_PATH: usize = 64 * 1024;
+
+/// How long the SFTP server may take to say how it ended, once it has.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How many bytes may come that no request is known to ask for: what answers cost beside the data in them, signs of life, new
+/// keys. libssh2 keeps every answer that nobody waits for, and looks through all of them at each new one.
+const UNASKED: u64 = 256 * 1024;
+
+/// How many bytes an answer may have beside names and data.
+const ANSWER: u64 = 1024;
+
+/// How many bytes an answer with names may have: libssh2 takes no longer one (`SFTP_READDIR_MAXLEN`).
+const NAMES: u64 = 1024 * 1024;
+
+/// How many buffers ahead libssh2 asks for what is read, the one it fills included.
+const READ_AHEAD: u64 = 5;
+
+/// To so many bytes that are asked for behind a file's end comes one byte of answers: some 100 to 30,000 (LIBSSH2.md section 5).
+const BEHIND_END: u64 = 100;
 
 /// `SSH_FX_OP_UNSUPPORTED`.
 const UNSUPPORTED: u32 = 8;
@@ -44,14 +65,69 @@ impl SshSession {
         what: impl FnOnce() -> String,
         step: impl FnMut(&mut Link) -> Step<T>,
     ) -> Result<T> {
+        self.request_with(0, budget, what, step)
+    }
+
+    /// Makes a request whose answer may bring so many bytes beside what every answer may have.
+    fn request_with<T>(
+        &mut self,
+        more_bytes: u64,
+        budget: &Budget,
+        what: impl FnOnce() -> String,
+        step: impl FnMut(&mut Link) -> Step<T>,
+    ) -> Result<T> {
         self.driver().set_phase(Phase::Transfer);
-        self.driver().drive(budget, step).map_err(|fault| match fault {
-            Fault::Error(error) => error,
+        let answered = self.answered(more_bytes, budget, step);
+        answered.map_err(|fault| match fault {
+            Fault::Error(error) => self.early_end(&error, budget).unwrap_or(error),
             Fault::Refused(failure) => match failure.sftp_status {
                 Some(status) => SftpStatus(status).error(what()),
                 None => Error::new(ErrorKind::Protocol, what()).caused_by(failure).in_phase(Phase::Transfer),
             },
         })
+    }
+
+    /// Waits for an answer, for as long as the server sends no more than was asked for.
+    fn answered<T>(
+        &mut self,
+        more_bytes: u64,
+        budget: &Budget,
+        mut step: impl FnMut(&mut Link) -> Step<T>,
+    ) -> Result<T, Fault> {
+        loop {
+            if let Some(value) = self.driver().try_step(&mut step)? {
+                self.expect_bytes(ANSWER);
+                return Ok(value);
+            }
+            if self.unexpected_bytes() > ANSWER + more_bytes + UNASKED {
+                let what = "the server sends answers that nobody asked for";
+                return Err(Error::new(ErrorKind::Protocol, what).in_phase(Phase::Transfer).into());
+            }
+            self.driver().wait(budget)?;
+        }
+    }
+
+    /// Makes the error of an SFTP server that ended although the connection did not: the host is there, its server is to blame.
+    fn early_end(&mut self, error: &Error, budget: &Budget) -> Option<Error> {
+        let driver = self.driver();
+        if error.kind() != ErrorKind::Disconnected || driver.connection_error().is_some() {
+            return None;
+        }
+        if !driver.link().is_sftp_over().unwrap_or(false) {
+            return None;
+        }
+        let exit = match driver.drive(&budget.narrowed(LAST_WORDS), Link::sftp_exit) {
+            // It was the connection after all.
+            Err(Fault::Error(error)) if error.kind() == ErrorKind::Disconnected => return Some(error),
+            exit => exit.unwrap_or(Exit::NotSent),
+        };
+        let how = match exit {
+            Exit::Code(code) => format!("exit status {code}"),
+            Exit::Signal(name) => format!("signal {}", printable(&name)),
+            Exit::NotSent => "no exit status".to_owned(),
+        };
+        let what = format!("the SFTP server ended amid the transfer: {how}");
+        Some(Error::new(ErrorKind::RemoteFile, what).in_phase(Phase::Transfer))
     }
 
     fn replace(&mut self, from: &[u8], to: &[u8], budget: &Budget) -> Result<()> {
@@ -96,7 +172,12 @@ impl RemoteFiles for SshSession {
     }
 
     fn read(&mut self, file: FileId, buffer: &mut [u8], budget: &Budget) -> Result<usize> {
-        self.request(budget, || "cannot read a remote file".to_owned(), |link| link.sftp_read(handle(file), buffer))
+        let ahead = (buffer.len() as u64).saturating_mul(READ_AHEAD);
+        let what = || "cannot read a remote file".to_owned();
+        let count = self.request_with(ahead, budget, what, |link| link.sftp_read(handle(file), buffer))?;
+        // Data comes in packets, with some bytes around it; what is asked for behind the end is answered, too.
+        self.expect_bytes(count as u64 + count as u64 / 8 + ahead / BEHIND_END);
+        Ok(count)
     }
 
     fn write(&mut self, file: FileId, bytes: &[u8], budget: &Budget) -> Result<usize> {
@@ -125,7 +206,9 @@ impl RemoteFiles for SshSession {
         let id = self.request(budget, what, |link| link.sftp_open(path, Opened::Directory))?;
         let mut name = vec![0; MAX_PATH];
         let mut entries = Vec::new();
-        while let Some((len, raw)) = self.request(budget, what, |link| link.sftp_read_dir(id, &mut name))? {
+        while let Some((len, raw)) = self.request_with(NAMES, budget, what, |link| link.sftp_read_dir(id, &mut name))? {
+            // It comes twice, the second time in a line as of `ls -l`.
+            self.expect_bytes(2 * len as u64);
             let name = name.get(..len).unwrap_or_default();
             if name == b"." || name == b".." {
                 continue;

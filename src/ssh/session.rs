@@ -46,6 +46,8 @@ pub(super) struct SshSession {
     /// How many looks ago the guard was looked at.
     unguarded_looks: u32,
     has_sftp: bool,
+    /// How many bytes the server may have sent by now; not known while commands write to the same connection.
+    expected_bytes: Option<u64>,
     buffer: Vec<u8>,
     next: usize,
     notes: Vec<Note>,
@@ -84,6 +86,7 @@ impl SshSession {
             guard: Guard::new(),
             unguarded_looks: 0,
             has_sftp: false,
+            expected_bytes: None,
             buffer: Vec::new(),
             next: 0,
             notes: Vec::new(),
@@ -113,11 +116,39 @@ impl SshSession {
         &mut self.driver
     }
 
+    /// Takes note of bytes that the server sends because it was asked to.
+    pub(super) fn expect_bytes(&mut self, count: u64) {
+        self.expected_bytes = self.expected_bytes.map(|expected| expected.saturating_add(count));
+    }
+
+    /// Returns how many bytes the server has sent beyond what is expected of it.
+    pub(super) fn unexpected_bytes(&mut self) -> u64 {
+        if !self.processes.is_empty() {
+            return 0;
+        }
+        let received = self.driver.link().io(|io| io.received());
+        received.saturating_sub(*self.expected_bytes.get_or_insert(received))
+    }
+
     fn process(&mut self, id: ProcId) -> Result<&mut Process> {
         self.processes
             .iter_mut()
             .find(|process| process.id == id)
             .ok_or_else(|| Error::new(ErrorKind::Internal, "the process has ended already").in_phase(Phase::Running))
+    }
+
+    /// Makes the error of an SFTP service that could not be opened.
+    fn no_sftp(&self, fault: Fault) -> Error {
+        match fault {
+            // libssh2 calls the end of the channel one of the connection.
+            Fault::Error(error)
+                if error.kind() == ErrorKind::Disconnected && self.driver.connection_error().is_none() =>
+            {
+                let what = "the SFTP server ended at once, or something else spoke in its place";
+                Error::new(ErrorKind::Refused, what).in_phase(Phase::Channel)
+            }
+            fault => refused(fault, "the server refused to open SFTP"),
+        }
     }
 
     /// Looks once at the guard and at each process, and returns what happened to one.
@@ -297,6 +328,7 @@ impl Session for SshSession {
             is_guarded: false,
             first: Stream::Stdout,
         });
+        self.expected_bytes = None;
         self.driver.set_phase(Phase::Running);
         Ok(id)
     }
@@ -366,9 +398,7 @@ impl Session for SshSession {
             self.driver.set_phase(Phase::Channel);
             let budget = budget.narrowed(self.host.timeouts.connect);
             self.settle_guard(&budget)?;
-            self.driver
-                .drive(&budget, |link| link.open_sftp())
-                .map_err(|fault| refused(fault, "the server refused to open SFTP"))?;
+            self.driver.drive(&budget, |link| link.open_sftp()).map_err(|fault| self.no_sftp(fault))?;
             self.turn = None;
             self.has_sftp = true;
         }

@@ -36,8 +36,8 @@ pub(crate) fn fixture() -> Turn {
     });
     let fixture = slot.get_or_insert_with(Fixture::new);
     if fixture.is_disturbed {
-        for host in std::mem::take(&mut fixture.cut_off) {
-            fixture.network("connect", &host);
+        for host in fixture.cut_off.clone() {
+            fixture.reconnect(&host);
         }
         fixture.up();
         fixture.is_disturbed = false;
@@ -53,6 +53,12 @@ impl std::ops::Deref for Turn {
 
     fn deref(&self) -> &Fixture {
         self.0.as_ref().unwrap()
+    }
+}
+
+impl std::ops::DerefMut for Turn {
+    fn deref_mut(&mut self) -> &mut Fixture {
+        self.0.as_mut().unwrap()
     }
 }
 
@@ -122,6 +128,12 @@ impl Fixture {
 
     fn network(&self, verb: &str, host: &str) {
         docker(&["network", verb, &format!("{}_public", self.project), &self.container(host)]);
+    }
+
+    /// Puts a host on its network again, perhaps under another address.
+    pub(crate) fn reconnect(&mut self, host: &str) {
+        self.network("connect", host);
+        self.cut_off.retain(|cut_off| cut_off != host);
     }
 
     fn container(&self, host: &str) -> String {

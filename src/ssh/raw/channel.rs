@@ -228,15 +228,20 @@ impl Link {
     /// Returns how the process ended, as far as the server has said.
     pub(in crate::ssh) fn exit(&mut self, id: ChannelId) -> Result<Exit, Failure> {
         let channel = self.channel(id)?;
+        Ok(self.exit_of(channel))
+    }
+
+    /// Does so for a live channel of this session.
+    pub(super) fn exit_of(&self, channel: *mut ffi::LIBSSH2_CHANNEL) -> Exit {
         if let Some(signal) = self.exit_signal(channel) {
-            return Ok(Exit::Signal(signal));
+            return Exit::Signal(signal);
         }
         // SAFETY: a live channel.
         if unsafe { libssh2_channel_has_exit_status(channel) } == 0 {
-            return Ok(Exit::NotSent);
+            return Exit::NotSent;
         }
         // SAFETY: a live channel.
-        Ok(Exit::Code(unsafe { ffi::libssh2_channel_get_exit_status(channel) }))
+        Exit::Code(unsafe { ffi::libssh2_channel_get_exit_status(channel) })
     }
 
     fn exit_signal(&self, channel: *mut ffi::LIBSSH2_CHANNEL) -> Option<String> {

@@ -66,6 +66,7 @@ unsafe extern "C" {
     fn libssh2_channel_has_exit_status(channel: *mut ffi::LIBSSH2_CHANNEL) -> c_int;
     fn libssh2_channel_signal_ex(channel: *mut ffi::LIBSSH2_CHANNEL, name: *const c_char, len: usize) -> c_int;
     fn libssh2_poll_channel_read(channel: *mut ffi::LIBSSH2_CHANNEL, extended: c_int) -> c_int;
+    fn libssh2_sftp_get_channel(sftp: *mut ffi::LIBSSH2_SFTP) -> *mut ffi::LIBSSH2_CHANNEL;
     fn libssh2_sftp_posix_rename_ex(
         sftp: *mut ffi::LIBSSH2_SFTP,
         from: *const c_char,

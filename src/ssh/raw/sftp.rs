@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int, c_long, c_ulong};
 
 use libssh2_sys as ffi;
 
-use super::{Failure, Link, Step, c_len, libssh2_sftp_posix_rename_ex, misuse};
+use super::{Exit, Failure, Link, Step, c_len, libssh2_sftp_get_channel, libssh2_sftp_posix_rename_ex, misuse};
 
 /// An open remote file or directory of one [`Link`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,31 @@ impl Link {
 
     fn sftp(&self) -> Result<*mut ffi::LIBSSH2_SFTP, Failure> {
         self.sftp.ok_or_else(|| misuse("SFTP is not open"))
+    }
+
+    fn sftp_channel(&self) -> Result<*mut ffi::LIBSSH2_CHANNEL, Failure> {
+        let sftp = self.sftp()?;
+        // SAFETY: a live SFTP session, which has a channel for as long as it lives.
+        let channel = unsafe { libssh2_sftp_get_channel(sftp) };
+        if channel.is_null() { Err(misuse("SFTP has no channel")) } else { Ok(channel) }
+    }
+
+    /// Tells whether the SFTP server has ended its side.
+    pub(in crate::ssh) fn is_sftp_over(&mut self) -> Result<bool, Failure> {
+        let channel = self.sftp_channel()?;
+        let _lent = self.lend();
+        // SAFETY: a live channel.
+        Ok(unsafe { ffi::libssh2_channel_eof(channel) } != 0)
+    }
+
+    /// Waits until the channel of an SFTP server that has ended is closed, and returns how it ended.
+    pub(in crate::ssh) fn sftp_exit(&mut self) -> Step<Exit> {
+        let channel = self.sftp_channel()?;
+        let lent = self.lend();
+        // SAFETY: a live channel.
+        let rc = unsafe { ffi::libssh2_channel_wait_closed(channel) };
+        drop(lent);
+        self.step(rc, ())?.map(|()| Ok(self.exit_of(channel))).transpose()
     }
 
     fn handle(&self, id: HandleId) -> Result<*mut ffi::LIBSSH2_SFTP_HANDLE, Failure> {

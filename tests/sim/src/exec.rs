@@ -56,7 +56,7 @@ impl Group {
 
 /// How a command ended.
 #[derive(Clone, Debug)]
-enum Status {
+pub(crate) enum Status {
     Code(u32),
     Signal(String),
 }
@@ -91,18 +91,7 @@ impl Job {
         };
         self.host.tally.count(|counters| &counters.commands);
         russh.channel_success(self.id).map_err(io::Error::other)?;
-        match self.fault {
-            Some(Fault::CutOutput { after_bytes }) => {
-                control.end_after(after_bytes, false, End::Cut);
-            }
-            Some(Fault::ResetOutput { after_bytes }) => {
-                control.end_after(after_bytes, false, End::Reset);
-            }
-            Some(Fault::FreezeOutput { after_bytes }) => {
-                control.end_after(after_bytes, false, End::Freeze);
-            }
-            _ => {}
-        }
+        light_fuse(self.fault.as_ref(), control, false);
         if let Some(child) = child {
             return Ok(self.attach(child));
         }
@@ -201,18 +190,7 @@ impl Job {
     }
 
     async fn send_status(&self, status: Status) {
-        let status = match &self.fault {
-            Some(Fault::NoExitStatus) => return,
-            Some(Fault::ExitSignal { name }) => Status::Signal(name.clone()),
-            _ => status,
-        };
-        // An error means that the connection is gone.
-        let _ = match status {
-            Status::Code(code) => self.handle.exit_status_request(self.id, code).await,
-            Status::Signal(name) => {
-                self.handle.exit_signal_request(self.id, Sig::Custom(name), false, String::new(), String::new()).await
-            }
-        };
+        send_status(&self.handle, self.id, self.fault.as_ref(), status).await;
     }
 
     async fn finish(&self) {
@@ -269,6 +247,16 @@ impl Job {
     }
 }
 
+/// Lets the connection end after some bytes, where that is the fault.
+pub(crate) fn light_fuse(fault: Option<&Fault>, control: &Control, both_ways: bool) {
+    match fault {
+        Some(Fault::CutOutput { after_bytes }) => control.end_after(*after_bytes, both_ways, End::Cut),
+        Some(Fault::ResetOutput { after_bytes }) => control.end_after(*after_bytes, both_ways, End::Reset),
+        Some(Fault::FreezeOutput { after_bytes }) => control.end_after(*after_bytes, both_ways, End::Freeze),
+        _ => {}
+    }
+}
+
 fn replaces_output(fault: &Fault) -> bool {
     matches!(
         fault,
@@ -278,6 +266,22 @@ fn replaces_output(fault: &Fault) -> bool {
             | Fault::ResetOutput { .. }
             | Fault::FreezeOutput { .. }
     )
+}
+
+/// Says how a command or subsystem ended, unless the fault is that this is not said, or something else.
+pub(crate) async fn send_status(handle: &Handle, id: ChannelId, fault: Option<&Fault>, status: Status) {
+    let status = match fault {
+        Some(Fault::NoExitStatus) => return,
+        Some(Fault::ExitSignal { name }) => Status::Signal(name.clone()),
+        _ => status,
+    };
+    // An error means that the connection is gone.
+    let _ = match status {
+        Status::Code(code) => handle.exit_status_request(id, code).await,
+        Status::Signal(name) => {
+            handle.exit_signal_request(id, Sig::Custom(name), false, String::new(), String::new()).await
+        }
+    };
 }
 
 /// Ends the channel: end of file, then close.

@@ -31,21 +31,22 @@ pub enum Fault {
     RefuseChannel,
     /// Refuses to run a command.
     RefuseExec,
-    /// Sends a line and a half of output, then nothing; the command never ends.
+    /// Sends a line and a half of output, then nothing; the command never ends. Of SFTP, the first read or write is answered
+    /// and nothing after it.
     StallOutput,
-    /// Closes the connection after about this many bytes of output, counted on the wire.
+    /// Closes the connection after about this many bytes of output, counted on the wire; of SFTP, bytes both ways together.
     CutOutput {
-        /// Bytes on the wire from the start of the command.
+        /// Bytes on the wire from the start of the command or subsystem.
         after_bytes: u64,
     },
     /// As `CutOutput`, with a TCP reset.
     ResetOutput {
-        /// Bytes on the wire from the start of the command.
+        /// Bytes on the wire from the start of the command or subsystem.
         after_bytes: u64,
     },
     /// As `CutOutput`, but the link goes dead instead: nothing is sent, read or closed any more.
     FreezeOutput {
-        /// Bytes on the wire from the start of the command.
+        /// Bytes on the wire from the start of the command or subsystem.
         after_bytes: u64,
     },
     /// Closes the first connections before the banner, then works.
@@ -53,14 +54,15 @@ pub enum Fault {
         /// How many connections are closed.
         times: u64,
     },
-    /// Ends a command with end of file and close, without a status.
+    /// Ends a command with end of file and close, without a status. The SFTP server ends so after its first read or write.
     NoExitStatus,
-    /// Ends a command with this signal's name, whatever its status was.
+    /// Ends a command with this signal's name, whatever its status was. The SFTP server ends so after its first read or write.
     ExitSignal {
         /// The name without `SIG`.
         name: String,
     },
-    /// Sends output for ever, as fast as the client's window allows.
+    /// Sends output for ever, as fast as the client's window allows. Of SFTP, files have no end (each read takes 4 ms), and the
+    /// first write is followed by answers to nothing, without end.
     EndlessOutput,
     /// Waits before the banner.
     SlowBanner {
@@ -75,11 +77,6 @@ pub enum Fault {
     StallSftp {
         /// How many requests are answered.
         after_requests: u64,
-    },
-    /// Closes the connection after this many bytes of SFTP traffic, both ways together.
-    CutSftp {
-        /// Bytes on the wire from the start of the subsystem.
-        after_bytes: u64,
     },
     /// SFTP writes fail with `SSH_FX_FAILURE` after this many bytes.
     DiskFull {
@@ -113,7 +110,6 @@ impl Fault {
         "wrong-host-key",
         "refuse-subsystem",
         "stall-sftp:3",
-        "cut-sftp:64KiB",
         "disk-full:64KiB",
     ];
 }
@@ -154,7 +150,6 @@ impl FromStr for Fault {
             "wrong-host-key" => Self::WrongHostKey,
             "refuse-subsystem" => Self::RefuseSubsystem,
             "stall-sftp" => Self::StallSftp { after_requests: count(3)? },
-            "cut-sftp" => Self::CutSftp { after_bytes: bytes()? },
             "disk-full" => Self::DiskFull { after_bytes: bytes()? },
             _ => {
                 return Err(format!("unknown fault {name}; known: {}", Self::NAMES.join(", ")));
@@ -188,7 +183,6 @@ impl fmt::Display for Fault {
             Self::WrongHostKey => f.write_str("wrong-host-key"),
             Self::RefuseSubsystem => f.write_str("refuse-subsystem"),
             Self::StallSftp { after_requests } => write!(f, "stall-sftp:{after_requests}"),
-            Self::CutSftp { after_bytes } => write!(f, "cut-sftp:{after_bytes}"),
             Self::DiskFull { after_bytes } => write!(f, "disk-full:{after_bytes}"),
         }
     }

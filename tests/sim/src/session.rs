@@ -17,7 +17,7 @@ use crate::exec::{self, Group, Job};
 use crate::faults::Fault;
 use crate::forward;
 use crate::inbox::Inbox;
-use crate::line::{Control, End};
+use crate::line::Control;
 use crate::sftp;
 use crate::sim::Host;
 use crate::stats::Held;
@@ -330,18 +330,15 @@ impl Handler for Session {
             Some(opened) if name == "sftp" && fault != Some(Fault::RefuseSubsystem) => opened,
             _ => return russh.channel_failure(id),
         };
-        if let Some(Fault::CutSftp { after_bytes }) = fault {
-            control.end_after(after_bytes, true, End::Cut);
-        }
+        exec::light_fuse(fault.as_ref(), &control, true);
         host.tally.count(|counters| &counters.sftp);
         russh.channel_success(id)?;
         let (writer, inbox) = (Arc::clone(&opened.writer), Arc::clone(&opened.inbox));
         let ended = Arc::clone(&opened.ended);
         let handle = russh.handle();
         let task = tokio::spawn(async move {
-            sftp::serve(&host, fault, &writer, &inbox).await;
-            // The status of sftp-server; an error means that the connection is gone.
-            let _ = handle.exit_status_request(id, 0).await;
+            sftp::serve(&host, fault.as_ref(), &writer, &inbox).await;
+            exec::send_status(&handle, id, fault.as_ref(), exec::Status::Code(0)).await;
             exec::finish(&writer, &ended).await;
         });
         opened.tasks = vec![task.abort_handle()];

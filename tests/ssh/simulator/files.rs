@@ -223,7 +223,7 @@ fn faults_in_a_transfer_have_their_status() {
         fs::write(&path, noise(3_000_000)).unwrap();
         path
     };
-    let ground = Ground::one(HostPlan::new().fault(Fault::CutSftp { after_bytes: 500_000 }));
+    let ground = Ground::one(HostPlan::new().fault(Fault::CutOutput { after_bytes: 500_000 }));
     let result = run(ground.first(), Put::new(&[local(&ground)], "x").unwrap());
     assert_eq!(result.class(), Class::Lost, "{result:?}");
     assert_eq!(result.error().unwrap().phase(), Some(Phase::Transfer));
@@ -244,4 +244,52 @@ fn faults_in_a_transfer_have_their_status() {
     let result = run(ground.first(), Put::new(&[local(&ground)], "x").unwrap());
     assert_eq!(result.class(), Class::Failed, "{result:?}");
     assert_eq!(result.error().unwrap().to_string(), "the server refused to open SFTP");
+}
+
+#[test]
+fn an_sftp_server_that_ends_is_not_a_lost_connection() {
+    let path = |ground: &Ground| {
+        fs::write(ground.path("big"), noise(300_000)).unwrap();
+        ground.path("big")
+    };
+    for (fault, said) in [
+        (Fault::NoExitStatus, "the SFTP server ended amid the transfer: no exit status"),
+        (Fault::ExitSignal { name: "SEGV".into() }, "the SFTP server ended amid the transfer: signal SEGV"),
+    ] {
+        let ground = Ground::one(HostPlan::new().fault(fault));
+        let result = run(ground.first(), Put::new(&[path(&ground)], "x").unwrap());
+        assert_eq!(result.class(), Class::Failed, "{result:?}");
+        assert_eq!(result.error().unwrap().to_string(), said);
+    }
+}
+
+#[test]
+fn files_after_a_command_count_only_their_own_bytes() {
+    let ground = Ground::one(HostPlan::new());
+    fs::write(ground.home().join("file"), noise(400_000)).unwrap();
+    let get = Get::new("file", ground.path("out")).unwrap();
+    let op = fleet::op::from_fn("both", move |session, job| {
+        let mut bytes = 0;
+        job.exec(session, "head -c 3000000 /dev/zero", &mut |_, chunk| {
+            bytes += chunk.len();
+            Ok(())
+        })?;
+        fleet::Operation::run(&get, session, job).map(|got| (bytes, got.bytes))
+    });
+    let result = run(ground.first(), op);
+    assert_eq!(result.value(), Some(&(3_000_000, 400_000)), "{result:?}");
+}
+
+#[test]
+fn a_directory_of_many_small_files_is_no_flood() {
+    let ground = Ground::one(HostPlan::new());
+    fs::create_dir(ground.home().join("dir")).unwrap();
+    for number in 0..400 {
+        fs::write(ground.home().join(format!("dir/a-rather-long-name-for-a-small-file-{number}")), "x").unwrap();
+    }
+    let result = run(ground.first(), Get::new("dir", ground.path("out")).unwrap());
+    assert_eq!(result.class(), Class::Ok, "{result:?}");
+    let result = run(ground.first(), Put::new(&[ground.path("out/sim0001/dir")], "back").unwrap());
+    assert_eq!(result.class(), Class::Ok, "{result:?}");
+    assert_eq!(tree(&ground.home().join("back")).len(), 400);
 }

@@ -5,6 +5,8 @@ mod files;
 mod server;
 mod wire;
 
+use std::time::Duration;
+
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use crate::faults::Fault;
@@ -13,13 +15,20 @@ use crate::session::Writer;
 use crate::sim::Host;
 
 use server::Server;
+use wire::{Code, Packet};
 
 /// sftp-server ends at larger messages than 256 KiB; headers go on top.
 const MAX_PACKET_BYTES: usize = (256 << 10) + 1024;
 
-/// Answers requests until the client ends its side or sends nonsense.
-pub(crate) async fn serve(host: &Host, fault: Option<Fault>, writer: &Writer, inbox: &Inbox) {
-    let Ok(mut server) = Server::new(host, fault.as_ref()) else {
+/// How long a read takes in a file that never ends: what is fetched of it stays small.
+const ENDLESS_READ: Duration = Duration::from_millis(4);
+
+/// How many answers to nothing are sent at once.
+const FLOOD: usize = 1000;
+
+/// Answers requests until the client ends its side or sends nonsense, or the fault ends the server.
+pub(crate) async fn serve(host: &Host, fault: Option<&Fault>, writer: &Writer, inbox: &Inbox) {
+    let Ok(mut server) = Server::new(host, fault) else {
         return;
     };
     let mut answers_left = match fault {
@@ -41,12 +50,30 @@ pub(crate) async fn serve(host: &Host, fault: Option<Fault>, writer: &Writer, in
                 }
                 *left -= 1;
             }
+            let kind = packet.first().copied();
+            if kind == Some(wire::READ) && fault == Some(&Fault::EndlessOutput) {
+                tokio::time::sleep(ENDLESS_READ).await;
+            }
             let reply = server.answer(&packet);
             if writer.data_bytes(reply).await.is_err() {
                 return;
             }
+            match (kind, fault) {
+                (Some(wire::READ | wire::WRITE), Some(Fault::StallOutput)) => return std::future::pending().await,
+                (Some(wire::READ | wire::WRITE), Some(Fault::NoExitStatus | Fault::ExitSignal { .. })) => return,
+                (Some(wire::WRITE), Some(Fault::EndlessOutput)) => return flood(writer).await,
+                _ => {}
+            }
         }
     }
+}
+
+/// Sends answers to requests that nobody made, for as long as somebody takes them.
+async fn flood(writer: &Writer) {
+    let answers: Vec<u8> =
+        (0..FLOOD as u32).flat_map(|number| Packet::status(u32::MAX - number, Code::Ok).finish()).collect();
+    let answers = Bytes::from(answers);
+    while writer.data_bytes(answers.clone()).await.is_ok() {}
 }
 
 struct TooLong;

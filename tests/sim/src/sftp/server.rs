@@ -43,6 +43,8 @@ pub(super) struct Server {
     root: Root,
     evil: Option<SftpEvil>,
     room_bytes: Option<u64>,
+    /// Whether files never end.
+    is_endless: bool,
     open: HashMap<u32, Open>,
     next_handle: u32,
 }
@@ -58,6 +60,7 @@ impl Server {
                 Some(Fault::DiskFull { after_bytes }) => Some(*after_bytes),
                 _ => None,
             },
+            is_endless: fault == Some(&Fault::EndlessOutput),
             open: HashMap::new(),
             next_handle: 0,
         })
@@ -255,6 +258,7 @@ impl Server {
         let offset = fields.u64()?;
         let len = fields.u32()?.min(MAX_READ_BYTES) as usize;
         let long = self.evil == Some(SftpEvil::LongReads);
+        let is_endless = self.is_endless;
         let mut data = match self.handle(handle)? {
             Open::File(file) => {
                 let mut data = vec![0; len];
@@ -269,6 +273,9 @@ impl Server {
             }
             Open::Directory { .. } => return Err(Code::NoSuchFile),
         };
+        if is_endless {
+            data.resize(len, b'.');
+        }
         if data.is_empty() && len > 0 {
             return Err(Code::Eof);
         }

@@ -105,7 +105,7 @@ fn a_confined_server_shows_its_home_as_the_root() {
 #[test]
 fn faults_of_transfers() {
     let big = vec![b'x'; 500_000];
-    for fault in ["refuse-subsystem", "cut-sftp:100000", "disk-full:100000"] {
+    for fault in ["refuse-subsystem", "cut-output:100000", "disk-full:100000"] {
         let ground = Ground::one(HostPlan::new().fault(fault.parse().unwrap()));
         fs::write(ground.dir().join("big"), &big).unwrap();
         let done = batch(&ground, "put big\n");
