@@ -2,6 +2,7 @@
 
 mod args;
 mod exit;
+mod habits;
 mod keys;
 mod plan;
 mod progress;

@@ -5,11 +5,29 @@ use std::ffi::OsString;
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 use fleet::sink::escape;
 
-use super::args::Cli;
+use super::args::{Cli, FOOTNOTES};
 use super::exit::{OK, Reply, USAGE};
+use super::habits;
+
+/// Returns the definition of the command line, from which help, manual pages and completions are made, too.
+pub(crate) fn command() -> Command {
+    each_verb(Cli::command(), |verb| {
+        let help = Arg::new("help").short('h').long("help").action(ArgAction::Help).help("Print this");
+        // Where a verb has no such group, it has few flags.
+        let has_output = verb.get_arguments().any(|arg| arg.get_help_heading() == Some("Output"));
+        let help = if has_output { help.help_heading("Output") } else { help };
+        let runs = verb.get_arguments().any(|arg| arg.get_id() == "connect_timeout");
+        let notes = match verb.get_after_help() {
+            Some(notes) if runs => format!("{notes}\n\n{FOOTNOTES}"),
+            Some(notes) => notes.to_string(),
+            None => String::new(),
+        };
+        verb.disable_help_flag(true).arg(help).after_help(notes)
+    })
+}
 
 /// Reads the command line, with `FLEET_*` below it.
 ///
@@ -23,16 +41,16 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Cli, Rep
         argv.truncate(2);
         argv.push("--help".into());
     }
-    let flags = each_verb(Cli::command(), |verb| verb.mut_args(|arg| arg.env(Resettable::Reset)));
+    let flags = each_verb(command(), |verb| verb.mut_args(|arg| arg.env(Resettable::Reset)));
     let given = flags.try_get_matches_from(&argv).map_err(|error| reply(&error, &argv, Origin::Flags))?;
-    let command = each_verb(Cli::command(), |verb| without_contradictions(verb, &given));
+    let command = each_verb(command(), |verb| without_contradictions(verb, &given));
     let matches = command.try_get_matches_from(&argv).and_then(|matches| Cli::from_arg_matches(&matches));
     matches.map_err(|error| reply(&error, &argv, Origin::Environment))
 }
 
 /// Tells whether an argument of this process's verb is given as a flag, and not by the environment alone.
 pub(crate) fn is_flag(argv: impl IntoIterator<Item = OsString>, name: &str) -> bool {
-    let flags = each_verb(Cli::command(), |verb| verb.mut_args(|arg| arg.env(Resettable::Reset)));
+    let flags = each_verb(command(), |verb| verb.mut_args(|arg| arg.env(Resettable::Reset)));
     let Ok(given) = flags.try_get_matches_from(argv) else { return false };
     given.subcommand().is_some_and(|(_, verb)| verb.value_source(name) == Some(ValueSource::CommandLine))
 }
@@ -76,18 +94,18 @@ fn reply(error: &clap::Error, argv: &[OsString], origin: Origin) -> Reply {
 
 /// Says what is wrong in fleet's form: `fleet: …`, then `hint: …`.
 fn complaint(error: &clap::Error, rendered: &str, argv: &[OsString], origin: Origin) -> String {
-    let first = argv.get(1).map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
-    let verbs: Vec<String> = Cli::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
-    let verb = verbs.iter().find(|verb| **verb == first);
+    let words: Vec<String> = argv.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let first = words.first().map_or("", String::as_str);
+    let cli = command();
+    let verb = cli.find_subcommand(first).map(Command::get_name);
     match (error.kind(), verb) {
-        (ErrorKind::InvalidSubcommand, _) => return unknown_verb(error, &first, argv),
-        (ErrorKind::UnknownArgument, None)
-            if argv.iter().any(|word| verbs.iter().any(|verb| word == verb.as_str())) =>
-        {
-            let first = escape(&first);
-            return format!("fleet: {first} stands before the verb\nhint: fleet VERB {first} …\n");
+        (ErrorKind::InvalidSubcommand, _) => return unknown_verb(error, first, &words),
+        (ErrorKind::UnknownArgument, None) if let Some(text) = misplaced(&cli, &words) => return text,
+        (ErrorKind::MissingRequiredArgument, Some(verb)) => return missing(verb, &words),
+        (ErrorKind::UnknownArgument, verb) => {
+            let verb = verb.and_then(|name| cli.find_subcommand(name)).unwrap_or(&cli);
+            return unknown_flag(error, verb, &words);
         }
-        (ErrorKind::MissingRequiredArgument, Some(verb)) => return missing(verb),
         _ => {}
     }
     let mut text = String::new();
@@ -97,10 +115,7 @@ fn complaint(error: &clap::Error, rendered: &str, argv: &[OsString], origin: Ori
         if let Some(message) = line.strip_prefix("error: ") {
             text = format!("fleet: {}", escape(message));
         } else if let Some(tip) = line.strip_prefix("tip: ") {
-            // How to pass on a flag that fleet does not have is seldom what was meant.
-            if !tip.starts_with("to pass ") {
-                tips.push(tip);
-            }
+            tips.push(tip);
         } else if !line.is_empty() {
             text.push_str(&format!(" {}", escape(line)));
         }
@@ -121,6 +136,98 @@ fn complaint(error: &clap::Error, rendered: &str, argv: &[OsString], origin: Ori
     text
 }
 
+/// A flag that the verb does not have: how fleet calls what other tools call so, else the nearest.
+fn unknown_flag(error: &clap::Error, verb: &Command, words: &[String]) -> String {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return no_flag("", verb) };
+    // What stands behind it may be a password.
+    let flag = flag.split_once('=').map_or(flag.as_str(), |(name, _)| name);
+    let text = no_flag(flag, verb);
+    if !flag.starts_with('-') {
+        let rest = words.get(1..).unwrap_or_default();
+        return match verb.get_positionals().next() {
+            // The selection has a flag everywhere.
+            None if rest.first().is_some_and(|word| word == flag) => {
+                format!("{text}hint: {} -w {}\n", typed(verb.get_name(), &[]), typed_words(rest))
+            }
+            _ => format!("{text}hint: fleet {} --help\n", verb.get_name()),
+        };
+    }
+    if let Some(hint) = habits::flag(flag, verb) {
+        return format!("{text}hint: {hint}\n");
+    }
+    let nearest = match error.get(ContextKind::SuggestedArg) {
+        Some(ContextValue::String(nearest)) => nearest.split([' ', '=']).next(),
+        _ => None,
+    };
+    let help = if verb.get_name() == "fleet" { "fleet".to_owned() } else { format!("fleet {}", verb.get_name()) };
+    match nearest {
+        Some(nearest) => format!("{text}hint: did you mean {nearest}? {help} --help lists the flags\n"),
+        None => format!("{text}hint: {help} --help lists the flags\n"),
+    }
+}
+
+fn no_flag(flag: &str, verb: &Command) -> String {
+    let of = if verb.get_name() == "fleet" { String::new() } else { format!("{} ", verb.get_name()) };
+    match flag.starts_with('-') {
+        true => format!("fleet: {of}has no flag {}\n", escape(flag)).replace("fleet: has no", "fleet: there is no"),
+        false => format!("fleet: {of}takes no further argument {}\n", escape(flag)),
+    }
+}
+
+/// Flags stand behind the verb: says how the same is written, where that is clear.
+fn misplaced(cli: &Command, words: &[String]) -> Option<String> {
+    let first = words.first().filter(|word| word.len() > 1 && word.starts_with('-'))?;
+    let flag = first.split_once('=').map_or(first.as_str(), |(name, _)| name);
+    let is_verb = |word: &String| cli.find_subcommand(word).is_some();
+    let (verb, rest) = match words.iter().position(is_verb) {
+        Some(at) => {
+            let (before, from) = words.split_at(at);
+            let (verb, after) = from.split_first()?;
+            (verb.as_str(), [before, after].concat())
+        }
+        None => ("exec", words.to_vec()),
+    };
+    let flag = escape(flag);
+    // Flags that the verb has, too: else something else is wrong with them.
+    let argv = ["fleet", verb].into_iter().map(str::to_owned).chain(rest.iter().cloned());
+    if let Err(error) = command().try_get_matches_from(argv)
+        && error.kind() == ErrorKind::UnknownArgument
+    {
+        return None;
+    }
+    let has_verb = words.iter().any(is_verb);
+    let nearest =
+        (!has_verb).then(|| rest.iter().enumerate().find_map(|(at, word)| Some((at, nearest_verb(cli, word)?))));
+    Some(match nearest.flatten() {
+        _ if has_verb => format!("fleet: {flag} stands before the verb\nhint: {}\n", typed(verb, &rest)),
+        Some((at, meant)) => {
+            let others: Vec<String> =
+                rest.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, word)| word.clone()).collect();
+            format!("fleet: {flag} stands before the verb\nhint: {}\n", typed(&meant, &others))
+        }
+        None => format!("fleet: there is no verb; exec runs a command\nhint: {}\n", typed(verb, &rest)),
+    })
+}
+
+/// Returns the verb that a word is a slip of.
+fn nearest_verb(cli: &Command, word: &str) -> Option<String> {
+    let names = cli.get_subcommands().map(Command::get_name);
+    let mut near = names.filter(|name| word.len() > 3 && strsim::osa_distance(name, word) == 1);
+    near.next().map(str::to_owned)
+}
+
+/// Writes what should have been typed. What follows a flag that may be about passwords is not repeated.
+fn typed(verb: &str, words: &[String]) -> String {
+    if words.iter().any(|word| word.starts_with("--pass")) {
+        return format!("fleet {verb} …");
+    }
+    if words.is_empty() { format!("fleet {verb}") } else { format!("fleet {verb} {}", typed_words(words)) }
+}
+
+fn typed_words(words: &[String]) -> String {
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+}
+
 /// Names the variable of the flag that an error is about.
 fn variable(error: &clap::Error) -> String {
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return String::new() };
@@ -128,26 +235,43 @@ fn variable(error: &clap::Error) -> String {
     format!(", by FLEET_{}", name.replace('-', "_").to_uppercase())
 }
 
-fn missing(verb: &str) -> String {
-    let usage =
-        Cli::command().find_subcommand_mut(verb).map(|verb| verb.render_usage().to_string()).unwrap_or_default();
-    let usage = usage.trim_start_matches("Usage:").trim();
-    format!("fleet: an argument of {verb} is missing\nhint: {usage}\n")
+fn missing(verb: &str, words: &[String]) -> String {
+    let given = typed(verb, words.get(1..).unwrap_or_default());
+    match verb {
+        "exec" => format!("fleet: exec needs a command to run\nhint: {given} COMMAND…, such as: {given} uptime\n"),
+        "script" => format!("fleet: script needs a local script to run\nhint: {given} FILE [ARGS…]\n"),
+        "put" => match put_has_local(words) {
+            true => format!("fleet: put needs to know where it goes\nhint: {given} REMOTE\n"),
+            false => format!("fleet: put needs what to send, and where it goes\nhint: {given} LOCAL… REMOTE\n"),
+        },
+        "get" => format!("fleet: get needs what to fetch, and where it goes\nhint: {given} REMOTE LOCAL_DIR\n"),
+        verb => {
+            let mut cli = command();
+            let usage = cli.find_subcommand_mut(verb).map(|verb| verb.render_usage().to_string()).unwrap_or_default();
+            let usage = usage.trim_start_matches("Usage:").trim();
+            format!("fleet: an argument of {verb} is missing\nhint: {usage}\n")
+        }
+    }
+}
+
+/// Tells whether one path was given: with a second, the line is complete.
+fn put_has_local(words: &[String]) -> bool {
+    let argv = ["fleet"].into_iter().map(str::to_owned).chain(words.iter().cloned()).chain(["x".to_owned()]);
+    command().try_get_matches_from(argv).is_ok()
 }
 
 /// Somebody typed the command where the verb belongs, or mistyped the verb.
-fn unknown_verb(error: &clap::Error, word: &str, argv: &[OsString]) -> String {
-    let words: Vec<_> = argv.iter().skip(1).map(|word| quoted(&word.to_string_lossy())).collect();
-    let rest: String = words.iter().skip(1).map(|word| format!(" {word}")).collect();
-    let meant = match error.get(ContextKind::SuggestedSubcommand) {
-        Some(ContextValue::String(verb)) => Some(verb),
-        Some(ContextValue::Strings(verbs)) => verbs.first(),
+fn unknown_verb(error: &clap::Error, word: &str, words: &[String]) -> String {
+    let rest = words.get(1..).unwrap_or_default();
+    let suggested = match error.get(ContextKind::SuggestedSubcommand) {
+        Some(ContextValue::String(verb)) => Some(verb.as_str()),
+        Some(ContextValue::Strings(verbs)) => verbs.first().map(String::as_str),
         _ => None,
     };
-    let word = escape(word);
-    match meant {
-        Some(verb) => format!("fleet: there is no verb {word}\nhint: fleet {verb}{rest}\n"),
-        None => format!("fleet: there is no verb {word}; exec runs a command\nhint: fleet exec {}\n", words.join(" ")),
+    let shown = escape(word);
+    match habits::verb(word).or(suggested) {
+        Some(verb) => format!("fleet: there is no verb {shown}\nhint: {}\n", typed(verb, rest)),
+        None => format!("fleet: there is no verb {shown}; exec runs a command\nhint: {}\n", typed("exec", words)),
     }
 }
 
@@ -167,7 +291,18 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_fits_a_screen_and_every_verb_has_examples() {
+        let help = command().render_help().to_string();
+        // The last row has the prompt.
+        assert!(help.lines().count() < 24 && help.lines().all(|line| line.chars().count() <= 80), "{help}");
+        for verb in command().get_subcommands().filter(|verb| !verb.is_hide_set()) {
+            let after = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.starts_with("Examples:\n  fleet "), "{}: {after}", verb.get_name());
+        }
     }
 
     #[test]

@@ -48,7 +48,15 @@ fn wrong_verbs() {
         .run(&["df", "-h", "/srv/a b"])
         .run(&["exce", "uptime"])
         .run(&["-w", "web01", "exec", "df"])
+        .run(&["-i", "hosts.toml", "df", "-h"])
+        .run(&["-g", "web", "--max-fail=3", "exce", "df"])
+        .run(&["-Z", "exec", "df"])
+        .run(&["run", "-w", "web01", "df"])
+        .run(&["upload", "a", "/b"])
+        .run(&["list"])
+        .run(&["version"])
         .run(&["--versoin"])
+        .run(&["--list-hosts"])
         .golden("wrong_verbs");
 }
 
@@ -56,6 +64,7 @@ fn wrong_verbs() {
 fn wrong_flags() {
     fleet()
         .run(&["exec"])
+        .run(&["exec", "-w", "web[01-03].example", "-f", "2"])
         .run(&["exec", ""])
         .run(&["exec", "--max-fial", "3", "df"])
         .run(&["exec", "-Z", "df", "df"])
@@ -76,8 +85,26 @@ fn wrong_flags() {
         .run(&["ping", "-N"])
         .run(&["ping", "-u", "3"])
         .run(&["put", "-w", "db1", "only-one"])
+        .run(&["put", "-w", "db1"])
+        .run(&["get", "-w", "db1"])
+        .run(&["ping", "now"])
         .run(&["hosts", "--fold", "--count"])
         .golden("wrong_flags");
+}
+
+#[test]
+fn flags_of_other_tools() {
+    fleet()
+        .run(&["exec", "--limit", "web", "-m", "shell", "df"])
+        .run(&["exec", "--list-hosts", "df"])
+        .run(&["exec", "--par=20", "df"])
+        .run(&["exec", "-k", "df"])
+        .run(&["exec", "-o", "StrictHostKeyChecking=no", "df"])
+        .run(&["exec", "-m", "shell", "-a", "df"])
+        .run(&["exec", "--rcopy", "/etc/motd"])
+        .run(&["exec", "--private-key", "key", "df"])
+        .run(&["ping", "--extra-vars", "a=b"])
+        .golden("other_tools");
 }
 
 #[test]

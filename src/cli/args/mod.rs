@@ -23,21 +23,23 @@ pub(crate) use values::{Order, ProgressWhen};
 
 const EXAMPLES: &str = "\
 Examples:
-  fleet exec -i hosts.toml df -h            on every host of the inventory
-  fleet exec -w 'web[01-20]' -u 30s uptime  on twenty hosts, at most 30 seconds each
-  fleet put -g web nginx.conf /etc/nginx/   one file to a group of hosts
-  fleet hosts -w '@web!web03'               whom a selection means
-  fleet trust -g web                        records the keys of new hosts, once you said yes
+  fleet exec -i hosts.toml df -h             on every host of the inventory
+  fleet exec -w 'web[01-20]' -u 30s uptime   on twenty hosts, 30 seconds each
+  fleet put -g web nginx.conf /etc/nginx/    one file to a group of hosts
+  fleet hosts -w '@web!web03'                whom a selection means
 
-`fleet VERB --help` lists a verb's flags. Each may also be set as FLEET_<NAME>=VALUE.
-TIME is 500ms, 10s, 5m, 1h or a number of seconds.
+`fleet VERB --help` has a verb's flags and examples.";
 
-Exit code: 0 all ok, 1 a host failed, 2 usage, 3 a host was unreachable, 4 stopped by --max-fail,
-70 an error of fleet's own, 124 timed out, 130 interrupted";
+/// What the manual page has beside the help, and the help of verbs that run something at its end.
+pub(crate) const FOOTNOTES: &str = "\
+Each flag may also be set as FLEET_<NAME>=VALUE. TIME is 500ms, 10s, 5m, 1h or seconds.
+Exit code: 0 all ok, 1 a host failed, 2 usage, 3 a host was unreachable, 4 stopped by
+--max-fail, 70 an error of fleet's own, 124 timed out, 130 interrupted";
 
 const EXEC_EXAMPLES: &str = "\
 Examples:
   fleet exec -w web01,web02 systemctl is-active nginx
+  fleet exec -a -f 20 -u 30s --dry-run uptime     who would run what
   fleet exec -g db --max-fail 10% 'sudo apt-get -y upgrade 2>&1 | tail -n 1'
   fleet exec -a --format json uptime | jq -r 'select(.event == \"output\") | .host + \" \" + .text'
 
@@ -62,7 +64,8 @@ directory or ends in `/`, or several LOCALs are given, they go into it.";
 
 const GET_EXAMPLES: &str = "\
 Examples:
-  fleet get -g web /var/log/nginx/error.log logs    writes logs/web01/error.log, logs/web02/error.log, …";
+  fleet get -g web /var/log/nginx/error.log logs    into logs/web01/, logs/web02/, …
+  fleet get -w 'db[1-3]' -u 5m /srv/backup .        a directory, into ./db1/, ./db2/, ./db3/";
 
 const COPY_ID_EXAMPLES: &str = "\
 Examples:
@@ -74,6 +77,12 @@ It goes into ~/.ssh/authorized_keys of the login, once: `added` or `already ther
 each host. Then fleet logs in with that key alone; where it cannot, the host failed.
 Default key: the .pub of the hosts' identity, else of ~/.ssh/id_ed25519, id_ecdsa or id_rsa,
 else the agent's first. A private key never leaves this machine.";
+
+const PING_EXAMPLES: &str = "\
+Examples:
+  fleet ping -a                             who can be logged in to, and if not, why not
+  fleet ping -w db01 -vv                    each phase of the way there
+  fleet ping -g web --format json | jq -r 'select(.status == \"unreachable\") | .host'";
 
 /// The flags of a login, which [`Trust`] has none of and refuses.
 pub(crate) const LOGIN_FLAGS: [&str; 6] = ["user", "identity", "agent", "ask_pass", "password_from", "host_key"];
@@ -103,8 +112,8 @@ Examples:
     disable_help_subcommand = true,
     max_term_width = 100,
     after_help = EXAMPLES,
+    help_template = "{about-with-newline}\n{usage-heading} {usage}\n\nVerbs:\n{subcommands}{after-help}",
     subcommand_value_name = "VERB",
-    subcommand_help_heading = "Verbs",
     override_usage = "fleet VERB [flags] …",
 )]
 pub(crate) struct Cli {
@@ -128,7 +137,7 @@ pub(crate) enum Verb {
     CopyId(CopyId),
     /// List the selected hosts; contacts nothing
     Hosts(Hosts),
-    /// Look at the hosts' keys and record the unknown ones, once you said yes
+    /// Record the keys of new hosts, once you said yes
     Trust(Trust),
 }
 
@@ -265,7 +274,7 @@ impl Get {
 }
 
 #[derive(Args, Debug)]
-#[command(override_usage = "fleet ping [flags]")]
+#[command(after_help = PING_EXAMPLES, override_usage = "fleet ping [flags]")]
 pub(crate) struct Ping {
     #[command(flatten)]
     pub(crate) select: Select,
