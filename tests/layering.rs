@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the library and their levels. A module uses only what stands lower.
-const LEVELS: [(&str, u8); 19] = [
+const LEVELS: [(&str, u8); 20] = [
     ("error", 0),
     ("duration", 1),
+    ("size", 1),
     ("limit", 1),
     ("quote", 1),
     ("record", 1),

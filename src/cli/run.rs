@@ -6,13 +6,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet::event::{HostKeyAction, Note, StopReason};
-use fleet::pool::{PoolBuilder, RunControl, WaveEnd};
+use fleet::event::{HostKeyAction, HostReport, Note, StopReason};
+use fleet::pool::{DEFAULT_MAX_OUTPUT, PoolBuilder, RunControl, WaveEnd};
 use fleet::sink::{
-    Csv, CsvOptions, Json, JsonLines, JsonLinesOptions, JsonOptions, Status, StatusOptions, Table, TableOptions,
-    Target, Text, TextOptions, csv_row,
+    Csv, CsvOptions, Json, JsonLines, JsonLinesOptions, JsonOptions, OutDir, Status, StatusOptions, Table,
+    TableOptions, Target, Text, TextOptions, csv_row, escape,
 };
-use fleet::{Event, EventKind, Host, Operation, Outputs, Pattern, Pool, Sink, SshTransport, Stop, Stream, Transport};
+use fleet::{
+    Class, Event, EventKind, Host, Operation, Outputs, Pattern, Pool, Sink, SshTransport, Stop, Stream, Transport,
+    hostset,
+};
 use unicode_width::UnicodeWidthStr;
 
 use super::args::{ColorWhen, Connect, Ending, Format, Output, ProgressWhen, Run, Select};
@@ -42,6 +45,8 @@ pub(crate) struct Request<'a> {
     pub(crate) no_prefix: bool,
     /// What makes records of outputs.
     pub(crate) pattern: Option<Pattern>,
+    /// Where each host's output is kept too.
+    pub(crate) out_dir: Option<&'a Path>,
     pub(crate) same_output: Option<u8>,
     pub(crate) retry_op: Option<u32>,
     /// What is done, for people, such as `exec: df -h`.
@@ -102,6 +107,9 @@ impl Request<'_> {
         if self.run.confirm && !self.run.rollout.is_empty() && !prompt::has_terminal() {
             return Err(Refusal::usage("--confirm has nobody to ask: there is no terminal"));
         }
+        if let Some(dir) = self.out_dir {
+            OutDir::check(dir).map_err(|error| Refusal::from(error).hint("name another with -O"))?;
+        }
         let mut selection = Selection::make(self.select, self.connect)?;
         selection.order(self.run.order);
         if !self.output.quiet {
@@ -113,6 +121,7 @@ impl Request<'_> {
         let begun = begin()?;
         let mut hosts = selection.resolve(self.connect, screen, self.output.quiet)?;
         drop(selection);
+        let mut kept = self.out_dir.map(OutDir::create).transpose()?;
         for (index, host) in hosts.iter().enumerate() {
             each(host, index, hosts.len())?;
         }
@@ -127,15 +136,23 @@ impl Request<'_> {
         let op = finish(begun, &transport, &hosts)?;
 
         let control = RunControl::new();
-        let on_close = control.clone();
-        screen.on_close(move || on_close.stop(Stop::Abort, StopReason::Output));
+        match &kept {
+            // Somebody still gets the results.
+            Some(_) => screen.outlive_readers(),
+            None => {
+                let on_close = control.clone();
+                screen.on_close(move || on_close.stop(Stop::Abort, StopReason::Output));
+            }
+        }
         let mut form = self.form(&hosts, screen);
         let mut status = self.status(screen);
         let mut progress = self.progress(screen, &control)?;
         let mut changed = ChangedKeys::default();
-        let mut sinks: Vec<&mut dyn Sink> = Vec::with_capacity(4);
+        let mut sinks: Vec<&mut dyn Sink> = Vec::with_capacity(5);
         // The progress line goes first: it has left when the last words come.
         sinks.extend(progress.as_mut().map(|progress| progress as &mut dyn Sink));
+        // What is shown is in its file by then.
+        sinks.extend(kept.as_mut().map(|kept| kept as &mut dyn Sink));
         sinks.push(&mut *form);
         sinks.push(&mut status);
         sinks.push(&mut changed);
@@ -149,7 +166,15 @@ impl Request<'_> {
         if self.run.confirm {
             outputs = outputs.between_waves(&mut decide);
         }
-        let summary = self.pool(transport).build().run_with(&hosts, op, &control, outputs, |_| {});
+        let mut ran: Vec<Arc<HostReport>> = Vec::new();
+        let summary = self.pool(transport).build().run_with(&hosts, op, &control, outputs, |result| {
+            if self.out_dir.is_some() && result.class() != Class::NotStarted {
+                ran.push(result.report);
+            }
+        });
+        if let (Some(dir), Some(kept)) = (self.out_dir, &kept) {
+            tell_missing(dir, ran.iter().filter(|report| !kept.is_complete(report)), screen);
+        }
         self.hint_at(&changed, screen);
         Ok(exit::of_run(&summary, screen.is_closed()))
     }
@@ -194,6 +219,11 @@ impl Request<'_> {
             None => builder,
         };
         let Some(ending) = self.ending else { return builder };
+        let builder = match ending.max_output {
+            Some(max) => builder.max_output_bytes(Some(max).filter(|max| *max > 0)),
+            None if format.is_capturing() => builder.max_output_bytes(DEFAULT_MAX_OUTPUT),
+            None => builder,
+        };
         let builder = builder.idle_timeout(plan::limit(ending.idle_timeout)).guard(!ending.no_guard);
         match ending.kill_after {
             Some(kill_after) => builder.kill_after(kill_after),
@@ -303,6 +333,17 @@ impl Request<'_> {
         let _ = screen.writer(Stream::Stdout).write_all(text.as_bytes());
         Ok(exit::of_listing(screen.is_closed()))
     }
+}
+
+/// Says whose results a directory does not have, or not whole.
+fn tell_missing<'a>(dir: &Path, missing: impl Iterator<Item = &'a Arc<HostReport>>, screen: &Screen) {
+    let names: Vec<&str> = missing.map(|report| report.host.name.as_str()).collect();
+    if names.is_empty() {
+        return;
+    }
+    let noun = if names.len() == 1 { "host" } else { "hosts" };
+    let (dir, count, hosts) = (dir.display().to_string(), names.len(), hostset::fold(names));
+    screen.say(&escape(&format!("{dir}: the results of {count} {noun} are missing or not whole: {hosts}")));
 }
 
 /// The hosts that were refused because their keys changed.

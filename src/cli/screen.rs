@@ -36,7 +36,10 @@ struct State {
     is_asking: bool,
     /// Whether the terminal's cursor stands behind an unfinished line.
     is_mid_line: bool,
-    is_closed: bool,
+    /// Which of both outputs nobody reads any more.
+    closed: [bool; 2],
+    /// Whether the run goes on without readers.
+    outlives_readers: bool,
     on_close: Option<Box<dyn FnOnce() + Send>>,
 }
 
@@ -145,9 +148,15 @@ impl Screen {
         self.lock().on_close = Some(Box::new(call));
     }
 
-    /// Tells whether nobody reads an output any more.
+    /// Goes on when nobody reads an output any more: what is written to it is dropped, in silence.
+    pub(crate) fn outlive_readers(&self) {
+        self.lock().outlives_readers = true;
+    }
+
+    /// Tells whether nobody reads an output any more, and that ends the run.
     pub(crate) fn is_closed(&self) -> bool {
-        self.lock().is_closed
+        let state = self.lock();
+        !state.outlives_readers && state.closed.contains(&true)
     }
 
     /// Takes the feet away before the program leaves at once; waits for nobody.
@@ -171,9 +180,10 @@ impl Screen {
 
     fn write(&self, stream: Stream, bytes: &[u8], is_own: bool) -> io::Result<()> {
         let mut state = self.lock();
-        if state.is_closed {
+        if state.is_closed_to(stream) {
             // The end is silent; who wrote has heard of it already.
-            return if stream == Stream::Stderr { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) };
+            let is_dropped = state.outlives_readers || stream == Stream::Stderr;
+            return if is_dropped { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) };
         }
         let written = if self.is_terminal(stream) {
             // One write with the feet around it: nothing flickers.
@@ -197,7 +207,14 @@ impl Screen {
         if let Err(error) = &written
             && error.kind() == io::ErrorKind::BrokenPipe
         {
-            state.is_closed = true;
+            let [stdout, stderr] = &mut state.closed;
+            *(match stream {
+                Stream::Stdout => stdout,
+                Stream::Stderr => stderr,
+            }) = true;
+            if state.outlives_readers {
+                return Ok(());
+            }
             let call = state.on_close.take();
             drop(state);
             if let Some(call) = call {
@@ -209,6 +226,16 @@ impl Screen {
 }
 
 impl State {
+    /// Tells whether a stream takes nothing more: without one reader there is no use for the other, unless the run outlives both.
+    fn is_closed_to(&self, stream: Stream) -> bool {
+        let [stdout, stderr] = self.closed;
+        match stream {
+            _ if !self.outlives_readers => stdout || stderr,
+            Stream::Stdout => stdout,
+            Stream::Stderr => stderr,
+        }
+    }
+
     /// Returns what takes the feet away and leaves the cursor where they began.
     fn hidden(&mut self, size: Size) -> String {
         match Self::rows(&std::mem::take(&mut self.shown), size) {

@@ -8,7 +8,7 @@ use fleet::Stop;
 use fleet::event::StopReason;
 use fleet::pool::RunControl;
 use fleet::{Error, ErrorKind};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::{Handle, Signals};
 
@@ -46,6 +46,8 @@ impl Listener {
         let ignored = ignored();
         let wanted: Vec<i32> =
             [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0).collect();
+        // A limit on the size of files (ulimit -f) is then an error of the write that meets it, as a full disk is.
+        flag::register(SIGXFSZ, Arc::default()).map_err(cannot)?;
         let mut signals = Signals::new(wanted).map_err(cannot)?;
         if let Some(ends) = ENDS_BY_INTERRUPT.get() {
             ends.store(false, Ordering::SeqCst);

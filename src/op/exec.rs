@@ -123,8 +123,8 @@ pub(super) fn run_captured(
     let mut stdout = job.spools.spool();
     let mut stderr = job.spools.spool();
     let mut limits = *job.limits;
-    if !capture {
-        // What passes through is kept nowhere: it may be of any size.
+    if !capture && limits.only_captured {
+        // What passes through is kept nowhere: it may be of any size unless somebody said otherwise.
         limits.max_output_bytes = None;
     }
     if let Some(input) = &request.input {

@@ -11,7 +11,9 @@ use crate::transport::{ExecLimits, RETRY_DELAY, Transport};
 const FANOUT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 /// Below what sshd's `MaxStartups 10:30:100` begins to drop (sshd_config(5)).
 const STARTS_PER_ADDRESS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
-const MAX_OUTPUT_BYTES: u64 = 1 << 30;
+/// How many bytes a command may write where its output is captured, when nobody says: 1 GiB.
+pub const DEFAULT_MAX_OUTPUT: u64 = 1 << 30;
+
 /// How many hosts may fail before a run starts no more of them.
 ///
 /// Failed, unreachable, lost and timed out hosts count. A run that crosses its threshold drains, and its summary says
@@ -79,7 +81,11 @@ impl Default for Options {
             handshakes: None,
             starts_per_address: STARTS_PER_ADDRESS,
             timeout: None,
-            limits: ExecLimits { max_output_bytes: Some(MAX_OUTPUT_BYTES), ..ExecLimits::default() },
+            limits: ExecLimits {
+                max_output_bytes: Some(DEFAULT_MAX_OUTPUT),
+                only_captured: true,
+                ..ExecLimits::default()
+            },
             deadline: None,
             max_fail: None,
             retry_delay: RETRY_DELAY,
@@ -142,9 +148,12 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets how many bytes a command may write in all. Default 1 GiB; `None` is no limit.
+    /// Sets how many bytes a command may write in all, on standard output and standard error together: past them it is ended
+    /// and the host has failed. `None` is no limit. Default: 1 GiB where the output is captured, no limit where it
+    /// [passes through](crate::Exec::capture).
     pub fn max_output_bytes(mut self, max: impl Into<Option<u64>>) -> Self {
         self.options.limits.max_output_bytes = max.into();
+        self.options.limits.only_captured = false;
         self
     }
 

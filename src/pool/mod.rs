@@ -43,7 +43,7 @@ mod shared;
 mod waves;
 mod worker;
 
-pub use builder::{PoolBuilder, Threshold, Wave};
+pub use builder::{DEFAULT_MAX_OUTPUT, PoolBuilder, Threshold, Wave};
 pub use control::{InFlight, RunControl};
 pub use handle::Handle;
 pub use imap::{Ordered, Unordered};

@@ -144,12 +144,7 @@ impl<W: Write + Send> Json<W> {
     fn line_with(&mut self, header: &Header, body: &impl Serialize) -> io::Result<()> {
         let start = self.buffer.gathered.len();
         let out = &mut self.buffer.gathered;
-        out.extend_from_slice(&header.0);
-        let joint = out.len();
-        serde_json::to_writer(&mut *out, body)?;
-        if let Some(brace) = out.get_mut(joint) {
-            *brace = b',';
-        }
+        header.join(out, body)?;
         if self.options.terminal {
             escape_json(out, start);
         }
@@ -203,15 +198,26 @@ impl<W> fmt::Debug for Json<W> {
 }
 
 /// The fields that every line begins with, without the closing brace.
-struct Header(Vec<u8>);
+pub(super) struct Header(Vec<u8>);
 
 impl Header {
-    fn new(event: &Event, name: &str) -> Self {
+    pub(super) fn new(event: &Event, name: &str) -> Self {
         let time = timestamp(event.time);
         let fields = HeaderFields { event: name, time: &time, run: event.run.as_str() };
         let mut bytes = serde_json::to_vec(&fields).unwrap_or_default();
         bytes.pop();
         Self(bytes)
+    }
+
+    /// Appends the header and the body's fields as one object.
+    pub(super) fn join(&self, out: &mut Vec<u8>, body: &impl Serialize) -> io::Result<()> {
+        out.extend_from_slice(&self.0);
+        let joint = out.len();
+        serde_json::to_writer(&mut *out, body)?;
+        if let Some(brace) = out.get_mut(joint) {
+            *brace = b',';
+        }
+        Ok(())
     }
 }
 

@@ -22,6 +22,7 @@ struct Progress {
     id: ProcId,
     stdout_bytes: u64,
     stderr_bytes: u64,
+    max_output_bytes: Option<u64>,
     guard: Guard,
 }
 
@@ -66,15 +67,18 @@ impl Guard {
 }
 
 impl Progress {
-    fn add(&mut self, stream: Stream, len: usize) {
+    /// Counts what came and cuts off what is past the limit; returns the limit once it is passed.
+    fn take(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Option<u64> {
+        let before = self.stdout_bytes + self.stderr_bytes;
         match stream {
-            Stream::Stdout => self.stdout_bytes += len as u64,
-            Stream::Stderr => self.stderr_bytes += len as u64,
+            Stream::Stdout => self.stdout_bytes += bytes.len() as u64,
+            Stream::Stderr => self.stderr_bytes += bytes.len() as u64,
         }
-    }
-
-    fn total(&self) -> u64 {
-        self.stdout_bytes + self.stderr_bytes
+        let limit = self.max_output_bytes?;
+        let room = usize::try_from(limit.saturating_sub(before)).unwrap_or(usize::MAX);
+        let is_passed = bytes.len() > room;
+        bytes.truncate(room);
+        is_passed.then_some(limit)
     }
 
     /// Says of an end what is known of the guard.
@@ -95,7 +99,8 @@ pub(super) fn run<S: Session + ?Sized>(
     let id = session.start(request, budget)?;
     let is_there = limits.guard && session.guard(id, limits.kill_after);
     let guard = Guard { is_there, ..Guard::default() };
-    let mut progress = Progress { id, stdout_bytes: 0, stderr_bytes: 0, guard };
+    let max_output_bytes = limits.max_output_bytes;
+    let mut progress = Progress { id, stdout_bytes: 0, stderr_bytes: 0, max_output_bytes, guard };
     let mut feed = Feed::new(request.input.as_ref());
     let mut last_output = Instant::now();
     loop {
@@ -115,18 +120,19 @@ pub(super) fn run<S: Session + ?Sized>(
             Ok(Some(SessionEvent::Ended { id: ended_id, ended })) if ended_id == id => {
                 return Ok(progress.finish(ended, None));
             }
-            Ok(Some(SessionEvent::Output { id: from, stream, bytes })) if from == id => {
-                progress.add(stream, bytes.len());
-                if limits.max_output_bytes.is_some_and(|limit| progress.total() > limit) {
-                    KillReason::MaxOutput(limits.max_output_bytes.unwrap_or(0))
-                } else {
-                    if let Err(error) = on_output(stream, bytes) {
-                        // Nobody takes the output any more: the process must not run on for nobody.
-                        end(session, KillReason::Cancelled, limits, &mut progress, &mut |_, _| Ok(()));
-                        return Err(error);
-                    }
-                    last_output = Instant::now();
-                    continue;
+            Ok(Some(SessionEvent::Output { id: from, stream, mut bytes })) if from == id => {
+                let passed = progress.take(stream, &mut bytes);
+                if !bytes.is_empty()
+                    && let Err(error) = on_output(stream, bytes)
+                {
+                    // Nobody takes the output any more: the process must not run on for nobody.
+                    end(session, KillReason::Cancelled, limits, &mut progress, &mut |_, _| Ok(()));
+                    return Err(error);
+                }
+                last_output = Instant::now();
+                match passed {
+                    Some(limit) => KillReason::MaxOutput(limit),
+                    None => continue,
                 }
             }
             Ok(Some(SessionEvent::Guard(state))) => {
@@ -140,9 +146,7 @@ pub(super) fn run<S: Session + ?Sized>(
             Ok(_) => continue,
             Err(error) => why_stopped(&error, limits, budget).ok_or(error)?,
         };
-        let keep = !matches!(reason, KillReason::MaxOutput(_));
-        let mut discard = |_, _| Ok(());
-        return Ok(end(session, reason, limits, &mut progress, if keep { on_output } else { &mut discard }));
+        return Ok(end(session, reason, limits, &mut progress, on_output));
     }
 }
 
@@ -221,9 +225,11 @@ fn drain<S: Session + ?Sized>(
     while ended.is_none() || progress.guard.is_awaited() {
         match session.pump(grace) {
             Ok(SessionEvent::Ended { id, ended: how }) if id == progress.id => *ended = Some(how),
-            Ok(SessionEvent::Output { id, stream, bytes }) if id == progress.id => {
-                progress.add(stream, bytes.len());
-                on_output(stream, bytes)?;
+            Ok(SessionEvent::Output { id, stream, mut bytes }) if id == progress.id => {
+                progress.take(stream, &mut bytes);
+                if !bytes.is_empty() {
+                    on_output(stream, bytes)?;
+                }
                 if grace.exceeded().is_some() {
                     return Ok(());
                 }

@@ -12,6 +12,7 @@ use crate::error::{Phase, Result};
 use crate::event::{Class, Facts, Note, Outcome, Stream};
 use crate::host::Host;
 use crate::known_hosts::Presented;
+use crate::size::exact_size;
 use crate::spool::Input;
 
 mod exec;
@@ -198,7 +199,7 @@ pub enum KillReason {
     Deadline,
     /// The run or the job was stopped.
     Cancelled,
-    /// The command wrote more than is captured of one host, in bytes.
+    /// The command wrote more than it may, in bytes.
     MaxOutput(u64),
 }
 
@@ -293,7 +294,7 @@ impl Outcome for Ended {
                 KillReason::Idle(limit) => format!("no output for {}", seconds(limit)),
                 KillReason::Deadline => "the run's deadline passed".to_owned(),
                 KillReason::Cancelled => "stopped".to_owned(),
-                KillReason::MaxOutput(limit) => format!("wrote more than {limit} bytes"),
+                KillReason::MaxOutput(limit) => format!("wrote more than {}", exact_size(limit)),
             };
             facts.reason = Some(format!("{why}, remote process {}", killed.result.as_str()));
         } else if self.status == ExitStatus::NotSent {
@@ -456,8 +457,10 @@ pub trait Session: Send {
 pub struct ExecLimits {
     /// How long it may write nothing and take nothing of its input. Default: forever.
     pub idle: Option<Duration>,
-    /// How many bytes it may write in all. Default: no limit.
+    /// How many bytes it may write in all; what is past them is not handed out. Default: no limit.
     pub max_output_bytes: Option<u64>,
+    /// Whether that holds only where an operation keeps the output in its result. Default: no, always.
+    pub only_captured: bool,
     /// How long after TERM the process is sent KILL, and how long after KILL its end is awaited. Default 5 s.
     pub kill_after: Duration,
     /// Whether a guard on the host ends the command when it is stopped or the connection ends ([`Session::guard`]). Default
@@ -467,6 +470,12 @@ pub struct ExecLimits {
 
 impl Default for ExecLimits {
     fn default() -> Self {
-        Self { idle: None, max_output_bytes: None, kill_after: Duration::from_secs(5), guard: true }
+        Self {
+            idle: None,
+            max_output_bytes: None,
+            only_captured: false,
+            kill_after: Duration::from_secs(5),
+            guard: true,
+        }
     }
 }

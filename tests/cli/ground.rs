@@ -105,6 +105,11 @@ impl Running {
         assert!(sent.success());
     }
 
+    /// Returns the code of a run that has ended.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        self.child.try_wait().unwrap().map(|status| status.code().unwrap_or(-1))
+    }
+
     /// Waits for the end and returns the code and what is left of both outputs.
     pub(crate) fn finish(mut self) -> Output {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());

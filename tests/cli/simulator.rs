@@ -2,6 +2,7 @@
 
 mod copy_id;
 mod inputs;
+mod out_dir;
 mod outputs;
 mod refusals;
 mod secrets;

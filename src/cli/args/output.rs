@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 use fleet::Pattern;
 
@@ -51,6 +53,9 @@ pub(crate) struct Lines {
     /// Leave `HOST: ` out; a file or pipe gets the bytes exactly
     #[arg(short = 'N', long, value_parser = flag(), env = "FLEET_NO_PREFIX", hide_env = true)]
     pub(crate) no_prefix: bool,
+    /// Also write HOST.stdout, HOST.stderr and results.jsonl into a new or empty directory
+    #[arg(short = 'O', long, value_name = "DIR", env = "FLEET_OUT_DIR", hide_env = true)]
+    pub(crate) out_dir: Option<PathBuf>,
     /// Show what the named groups of RE find in stdout, as a table or in the form chosen
     #[arg(long, value_name = "RE", env = "FLEET_SELECT_REGEX", hide_env = true)]
     select_regex: Option<String>,
@@ -79,6 +84,11 @@ pub(crate) enum Format {
 }
 
 impl Format {
+    /// Tells whether it keeps what a host writes until the host is done.
+    pub(crate) fn is_capturing(self) -> bool {
+        matches!(self, Self::Jsonl | Self::Csv)
+    }
+
     /// Returns the word that chooses it.
     pub(crate) fn name(self) -> &'static str {
         match self {

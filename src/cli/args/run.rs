@@ -6,7 +6,7 @@ use fleet::pool::{Threshold, Wave};
 
 use super::super::exit::Refusal;
 use super::super::usage;
-use super::values::{Order, duration, flag, number, percent, positive, threshold, wave};
+use super::values::{Order, duration, flag, number, percent, positive, size, threshold, wave};
 
 /// How the run goes.
 #[derive(Args, Debug)]
@@ -117,6 +117,9 @@ pub(crate) struct Ending {
     /// Time from TERM to KILL when a command is ended [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = duration, env = "FLEET_KILL_AFTER", hide_env = true)]
     pub(crate) kill_after: Option<Duration>,
+    /// Size of output that ends a command: 64KiB, 10MiB; 0 is none [default: 1GiB for jsonl and csv]
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "FLEET_MAX_OUTPUT", hide_env = true)]
+    pub(crate) max_output: Option<u64>,
     /// Go without the guard that ends a command when fleet is gone
     #[arg(long, value_parser = flag(), env = "FLEET_NO_GUARD", hide_env = true)]
     pub(crate) no_guard: bool,

@@ -52,6 +52,10 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+pub(super) fn size(text: &str) -> Result<u64, fleet::Error> {
+    fleet::parse_size(text)
+}
+
 pub(super) fn number(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| "write a whole number".to_owned())
 }

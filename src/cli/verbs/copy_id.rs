@@ -38,6 +38,7 @@ pub(crate) fn run(args: &Args, screen: &Screen) -> Result<ExitCode, Refusal> {
         ending: None,
         no_prefix: false,
         pattern: None,
+        out_dir: None,
         same_output: None,
         retry_op: None,
         what,

@@ -24,6 +24,7 @@ pub(crate) fn run(args: &Get, screen: &Screen) -> Result<ExitCode, Refusal> {
         ending: None,
         no_prefix: false,
         pattern: None,
+        out_dir: None,
         same_output: None,
         retry_op: args.again.retry_op,
         what: format!("get: {} to {}", String::from_utf8_lossy(&remote), args.dir.display()),

@@ -16,6 +16,7 @@ pub(crate) fn run(args: &Ping, screen: &Screen) -> Result<ExitCode, Refusal> {
         ending: None,
         no_prefix: false,
         pattern: None,
+        out_dir: None,
         same_output: None,
         retry_op: None,
         what: "ping".to_owned(),

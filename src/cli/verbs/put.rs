@@ -26,6 +26,7 @@ pub(crate) fn run(args: &Put, screen: &Screen) -> Result<ExitCode, Refusal> {
         ending: None,
         no_prefix: false,
         pattern: None,
+        out_dir: None,
         same_output: None,
         retry_op: args.again.retry_op,
         what,

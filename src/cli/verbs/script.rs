@@ -39,6 +39,7 @@ pub(crate) fn run(args: &Script, screen: &Screen) -> Result<ExitCode, Refusal> {
         ending: Some(&args.ending),
         no_prefix: args.lines.no_prefix,
         pattern: args.lines.pattern()?,
+        out_dir: args.lines.out_dir.as_deref(),
         same_output: args.same.same_output,
         retry_op: args.again.retry_op,
         what: format!("script: {name}"),

@@ -43,6 +43,7 @@ pub(crate) fn run(args: &Trust, screen: &Screen) -> Result<ExitCode, Refusal> {
         ending: None,
         no_prefix: false,
         pattern: None,
+        out_dir: None,
         same_output: None,
         retry_op: None,
         what: "trust".to_owned(),
