@@ -72,7 +72,9 @@ fn a_timeout_ends_all_that_the_command_started() {
     // With a guard that watches already, and with one that is opened to end it.
     for timeout in [1000, 100] {
         let marker = Marker::new();
-        let result = run_in(pool().timeout(Duration::from_millis(timeout)), ground.host(), Exec::new(marker.busy()));
+        let run = || run_in(pool().timeout(Duration::from_millis(timeout)), ground.host(), Exec::new(marker.busy()));
+        // A busy machine may not even have begun it when the time is over.
+        let result = (0..20).map(|_| run()).find(|result| result.value().is_some()).expect("a command that began");
         assert_eq!(result.class(), Class::TimedOut);
         let killed = result.value().unwrap().ended.killed.unwrap().result;
         assert_eq!(killed, KillResult::Killed, "{}", ground.sshd.log());
@@ -183,11 +185,12 @@ fn nothing_outlives_a_connection_that_goes_silent() {
         start_guarded(session, &sleeping.quiet())?;
         // Nobody reads or answers: as behind a cable that was cut.
         sleeping.assert_gone();
-        Ok(session.pump(&Budget::grace(Duration::from_secs(30))).map(|_| ()).unwrap_err().kind()
-            == ErrorKind::Disconnected)
+        let error = session.pump(&Budget::grace(Duration::from_secs(30))).map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Disconnected, "{error:?}");
+        Ok(())
     });
     let result = run(ground.host(), op);
-    assert!(result.outcome.unwrap());
+    assert!(result.is_ok(), "{result:?}");
 }
 
 #[test]
@@ -197,7 +200,10 @@ fn nothing_outlives_a_session_that_is_dropped() {
     let sleeping = Arc::clone(&marker);
     let op = op::from_fn("drop", move |session, _| {
         start_guarded(session, &sleeping.quiet())?;
-        assert_eq!(sleeping.pids().len(), 3);
+        let since = Instant::now();
+        while sleeping.pids().len() < 3 {
+            assert!(since.elapsed() < Duration::from_secs(15), "{:?}", sleeping.pids());
+        }
         Ok(())
     });
     assert!(run(ground.host(), op).is_ok());
@@ -249,11 +255,11 @@ fn bytes_in_and_out_are_exact_under_a_guard() {
     let sent: Vec<u8> = (0..3_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let expected = sent.clone();
     let op = op::from_fn("cat", move |session, job| -> Result<(Vec<u8>, Option<i32>)> {
-        let mut request = ExecRequest::new("sleep 0.7; cat; sleep 0.3; exit 9");
+        let mut request = ExecRequest::new("cat; sleep 0.3; exit 9");
         request.stdin = true;
         let id = session.start(&request, job.budget)?;
         assert!(session.guard(id, Duration::from_secs(5)));
-        let (mut rest, mut received, mut is_watched) = (&sent[..], Vec::new(), false);
+        let (mut rest, mut received, mut is_watched, mut is_closed) = (&sent[..], Vec::new(), false, false);
         loop {
             while !rest.is_empty() {
                 let taken = session.write(id, rest)?;
@@ -261,17 +267,16 @@ fn bytes_in_and_out_are_exact_under_a_guard() {
                 if taken == 0 {
                     break;
                 }
-                if rest.is_empty() {
-                    session.close_stdin(id)?;
-                }
+            }
+            // It runs at least until there is a guard.
+            if rest.is_empty() && is_watched && !is_closed {
+                session.close_stdin(id)?;
+                is_closed = true;
             }
             match session.pump(job.budget)? {
                 SessionEvent::Output { stream: Stream::Stdout, bytes, .. } => received.extend(bytes),
                 SessionEvent::Guard(state) => is_watched |= state == GuardState::Watching,
-                SessionEvent::Ended { ended, .. } => {
-                    assert!(is_watched);
-                    return Ok((received, ended.code()));
-                }
+                SessionEvent::Ended { ended, .. } => return Ok((received, ended.code())),
                 _ => {}
             }
         }
@@ -297,17 +302,22 @@ fn only_what_runs_on_gets_a_guard() {
         assert!(!is_quick || commands(&ground, number) == before + 1);
         is_quick
     };
-    assert!((3..30).any(is_quick), "{}", ground.sshd.log());
+    let since = Instant::now();
+    let is_in_time = |_: &usize| since.elapsed() < Duration::from_secs(120);
+    assert!((3..).take_while(is_in_time).any(is_quick), "{}", ground.sshd.log());
 }
 
 #[test]
 fn a_missing_guard_is_noted_and_hinders_nothing() {
-    let forced = "ForceCommand case $SSH_ORIGINAL_COMMAND in exec*) exit 1;; esac; echo begun; sleep 1; exit 5";
-    for (config, why) in
-        [("MaxSessions 1", "the server refused another channel"), (forced, "the login ran something else in its place")]
-    {
+    // Long enough for the answer to come on a busy machine.
+    let command = "echo begun; sleep 5; exit 5";
+    let forced = format!("ForceCommand case $SSH_ORIGINAL_COMMAND in exec*) exit 1;; esac; {command}");
+    for (config, why) in [
+        ("MaxSessions 1", "the server refused another channel"),
+        (&forced, "the login ran something else in its place"),
+    ] {
         let ground = Ground::with(|builder| builder.config(config));
-        let (result, notes) = exec_with_notes(ground.host(), "echo begun; sleep 1; exit 5");
+        let (result, notes) = exec_with_notes(ground.host(), command);
         assert_eq!((stdout(&result).as_str(), result.value().unwrap().code()), ("begun\n", Some(5)), "{config}");
         let is_it = |note: &Note| matches!(note, Note::Unguarded(reason) if reason == why);
         assert!(notes.iter().any(is_it), "{config}: {notes:?}");
@@ -317,8 +327,9 @@ fn a_missing_guard_is_noted_and_hinders_nothing() {
 #[test]
 fn a_guard_that_is_killed_takes_nothing_with_it() {
     let ground = Ground::start();
-    // It kills what guards it: no command is safe from its own.
-    let command = "sleep 1; for f in /proc/[0-9]*/environ; do p=${f#/proc/}; p=${p%/environ}; \
+    // It kills what guards it: no command is safe from its own. The guard was heard some time after it can be seen.
+    let command = "for n in $(seq 300); do sleep 0.1; cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q 'fleet-guard [0-9]* first' && break; done; \
+        sleep 2; for f in /proc/[0-9]*/environ; do p=${f#/proc/}; p=${p%/environ}; \
         [ $p != $$ ] && grep -qzxF \"SSH_CONNECTION=$SSH_CONNECTION\" $f && kill -9 $p; done; sleep 1; echo over; exit 6";
     let (result, notes) = exec_with_notes(ground.host(), command);
     assert_eq!((stdout(&result).as_str(), result.value().unwrap().code()), ("over\n", Some(6)));
