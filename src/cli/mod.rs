@@ -1,6 +1,7 @@
 //! The command line: argv → plan → run → exit code. Everything that prints, prompts or exits is here.
 
 mod args;
+mod complete;
 mod exit;
 mod habits;
 mod keys;
@@ -24,6 +25,11 @@ use screen::Screen;
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
     let screen = Screen::new();
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == complete::WORD) {
+        let text = complete::answer(&words.collect::<Vec<_>>());
+        return screen.reply(&exit::Reply { text, is_answer: true, code: exit::OK });
+    }
     let verb = match usage::parse(std::env::args_os()) {
         Ok(cli) => cli.verb,
         Err(reply) => return screen.reply(&reply),
@@ -36,6 +42,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Ping(args) => verbs::ping::run(args, &screen),
         Verb::CopyId(args) => verbs::copy_id::run(args, &screen),
         Verb::Trust(args) => verbs::trust::run(args, &screen),
+        Verb::Completions(args) => Ok(verbs::completions::run(args, &screen)),
         Verb::Hosts(args) => verbs::hosts::run(args, &screen),
     };
     done.unwrap_or_else(|refusal: Refusal| screen.reply(&refusal.reply()))

@@ -37,7 +37,7 @@ fn fleet() -> Fleet {
 fn help() {
     let fleet = Fleet::new().run(&[]).run(&["--help"]).run(&["help"]).run(&["help", "ping"]);
     fleet.golden("help");
-    for verb in ["exec", "script", "put", "get", "copy-id", "hosts", "trust"] {
+    for verb in ["exec", "script", "put", "get", "copy-id", "hosts", "trust", "completions"] {
         Fleet::new().run(&[verb, "--help"]).golden(&format!("help_{verb}"));
     }
 }

@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use connect::Connect;
 pub(crate) use context::Context;
@@ -96,6 +96,15 @@ Examples:
 Nobody is logged in. A key that changed is refused unless its host is named by --replace; one
 that is @revoked is refused always. Exit code 3: a host's key is not in known_hosts afterwards.";
 
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  fleet completions bash > ~/.local/share/bash-completion/completions/fleet
+  fleet completions zsh > ~/.zfunc/_fleet         with `fpath+=~/.zfunc` before compinit
+  fleet completions fish > ~/.config/fish/completions/fleet.fish
+  source <(fleet completions bash)                for this shell alone
+
+Verbs, flags, values, and the hosts and groups of the inventory that the line names.";
+
 const HOSTS_EXAMPLES: &str = "\
 Examples:
   fleet hosts -w '@web!web03' -f            web[01-02,04-20]
@@ -139,6 +148,8 @@ pub(crate) enum Verb {
     Hosts(Hosts),
     /// Record the keys of new hosts, once you said yes
     Trust(Trust),
+    /// Print what completes command lines in bash, zsh or fish
+    Completions(Completions),
 }
 
 #[derive(Args, Debug)]
@@ -377,4 +388,20 @@ pub(crate) struct Trust {
     pub(crate) run: Run,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = COMPLETIONS_EXAMPLES, override_usage = "fleet completions bash|zsh|fish")]
+pub(crate) struct Completions {
+    /// bash, zsh or fish
+    #[arg(value_enum, hide_possible_values = true)]
+    pub(crate) shell: Shell,
+}
+
+/// A shell that fleet's command line is completed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }

@@ -1,5 +1,6 @@
 //! The verbs, one file each: from their flags to a run.
 
+pub(crate) mod completions;
 pub(crate) mod copy_id;
 pub(crate) mod exec;
 pub(crate) mod get;
