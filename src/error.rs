@@ -87,6 +87,8 @@ pub enum ErrorKind {
     Breaker,
     /// The server refused a channel, a command or a subsystem.
     Refused,
+    /// The command was to run as another user, and that was refused: it did not begin.
+    Become,
     /// The server refused a file operation (SFTP status).
     RemoteFile,
     /// A local file could not be read or written.

@@ -281,6 +281,62 @@ pub enum Route {
     Command(String),
 }
 
+/// How commands become another user's, as a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BecomeBy {
+    /// By `sudo` on the host.
+    Sudo,
+    /// Not at all: the login's user runs them.
+    Nothing,
+}
+
+impl BecomeBy {
+    /// Every way, as flags and inventories spell it.
+    pub const NAMES: [&'static str; 2] = ["sudo", "none"];
+
+    /// Reads a way as flags and inventories spell it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "sudo" => Some(Self::Sudo),
+            "none" => Some(Self::Nothing),
+            _ => None,
+        }
+    }
+
+    /// Returns the name as flags and inventories spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sudo => "sudo",
+            Self::Nothing => "none",
+        }
+    }
+}
+
+/// That commands and scripts run as another user than the login's, by `sudo` on the host. Files are always the login's.
+///
+/// The password that `sudo` may ask the login's user for is [`Host::become_password`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Become {
+    /// As whom: a name, or `#` and a number. Default: `root`.
+    pub user: String,
+}
+
+impl Become {
+    /// Makes it `root`.
+    pub fn sudo() -> Self {
+        Self { user: "root".to_owned() }
+    }
+
+    /// Sets another user.
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = user.into();
+        self
+    }
+}
+
 /// The waits on the way to one host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -365,7 +421,11 @@ pub struct Settings {
     pub password: Option<SecretRef>,
     /// The passphrase of encrypted keys.
     pub passphrase: Option<SecretRef>,
-    /// The password for `--become`.
+    /// How commands become another user's.
+    pub become_by: Option<BecomeBy>,
+    /// Whose they become then.
+    pub become_user: Option<String>,
+    /// The password that is asked for on the way.
     pub become_password: Option<SecretRef>,
     /// The bastions, as `-J` spells them; `none` turns an inherited one off.
     pub jump: Option<String>,
@@ -437,7 +497,9 @@ pub struct Host {
     pub route: Route,
     /// How to log in.
     pub auth: Auth,
-    /// The password for `--become`, where that was asked for.
+    /// As whom commands and scripts run, unless the operation says. Default: as the login's user.
+    pub become_user: Option<Become>,
+    /// The password that sudo may ask for: the login user's own.
     pub become_password: Option<Secret>,
     /// How the server's key is judged.
     pub host_key: HostKeyPolicy,
@@ -479,6 +541,7 @@ impl Host {
             user: local_user(),
             route: Route::default(),
             auth: Auth::default(),
+            become_user: None,
             become_password: None,
             host_key: HostKeyPolicy::default(),
             known_hosts: Vec::new(),

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use fleet::inventory::{Inventory, LocalSecrets, Names, Overrides, SecretUse, Secrets, Selector, Target};
 use fleet::ssh_config::{Local, SshConfig};
-use fleet::{AgentUse, Error, ErrorKind, Host, HostKeyPolicy, Identity, Result, Route, Secret, SecretRef, Var};
+use fleet::{
+    AgentUse, BecomeBy, Error, ErrorKind, Host, HostKeyPolicy, Identity, Result, Route, Secret, SecretRef, Var,
+};
 
 use proptest::prelude::{ProptestConfig, Strategy, prop, prop_assert, prop_assert_eq, proptest};
 
@@ -249,6 +251,42 @@ fn groups_that_disagree_at_equal_distance_are_named() {
 }
 
 #[test]
+fn as_whom_commands_run_is_said_nearest_first() {
+    let text = r#"
+        [defaults]
+        become_user = "app"
+        [groups.web]
+        hosts = ["web[1-2]"]
+        become = "sudo"
+        [hosts.web2]
+        become = "none"
+        [hosts.db]
+        become = "sudo"
+        become_user = "postgres"
+        "#;
+    let become_user = |name: &str, overrides: &Overrides| {
+        let host = &try_resolve(&parse(text), name, overrides).unwrap()[0];
+        host.become_user.as_ref().map(|become_user| become_user.user.clone())
+    };
+    let mut overrides = no_keys();
+    assert_eq!(become_user("web1", &overrides), None, "no commands run there");
+    overrides.with_become = true;
+    assert_eq!(become_user("web1", &overrides).as_deref(), Some("app"));
+    assert_eq!(become_user("web2", &overrides), None);
+    assert_eq!(become_user("db", &overrides).as_deref(), Some("postgres"));
+    overrides.flags.become_by = Some(BecomeBy::Sudo);
+    overrides.flags.become_user = Some("root".into());
+    assert_eq!(become_user("web2", &overrides).as_deref(), Some("root"));
+    overrides.flags.become_by = Some(BecomeBy::Nothing);
+    assert_eq!(become_user("db", &overrides), None);
+    let error = usage(Inventory::parse("[defaults]\nbecome = \"sodo\"\n", Path::new("hosts.toml")).unwrap_err());
+    assert_eq!(
+        error,
+        "hosts.toml:2: \"become\" in [defaults] must be sudo or none, not \"sodo\": did you mean \"sudo\"?"
+    );
+}
+
+#[test]
 fn secrets_are_fetched_for_selected_hosts_only() {
     let inventory = parse(
         r#"
@@ -269,6 +307,10 @@ fn secrets_are_fetched_for_selected_hosts_only() {
     assert!(hosts.iter().all(|host| host.become_password.is_none()));
 
     overrides.with_become = true;
+    let hosts = inventory.resolve(&targets, &overrides, &mut secrets).unwrap().hosts;
+    assert!(hosts.iter().all(|host| host.become_user.is_none() && host.become_password.is_none()));
+
+    overrides.flags.become_by = Some(BecomeBy::Sudo);
     let hosts = inventory.resolve(&targets, &overrides, &mut secrets).unwrap().hosts;
     assert!(hosts.iter().all(|host| host.become_password == Some(Secret::from("Ask"))));
 

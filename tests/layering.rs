@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the library and their levels. A module uses only what stands lower.
-const LEVELS: [(&str, u8); 20] = [
+const LEVELS: [(&str, u8); 21] = [
     ("error", 0),
     ("duration", 1),
     ("size", 1),
@@ -20,6 +20,7 @@ const LEVELS: [(&str, u8); 20] = [
     ("known_hosts", 1),
     ("ssh_config", 1),
     ("spool", 1),
+    ("breaker", 2),
     ("event", 2),
     ("inventory", 2),
     ("public_key", 2),

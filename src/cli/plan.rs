@@ -12,7 +12,7 @@ use fleet::inventory::{
 use fleet::ssh_config::{Local, SshConfig};
 use fleet::{ErrorKind, Host, HostKeyPolicy, Route, Secret, SecretRef, Settings, hostset};
 
-use super::args::{Connect, Order, Select};
+use super::args::{BecomeUser, Connect, Order, Select};
 use super::exit::Refusal;
 use super::prompt;
 use super::screen::Screen;
@@ -25,6 +25,8 @@ pub(crate) struct Selection {
     ssh_config: Option<Arc<SshConfig>>,
     /// What a choice at random was made by, where nobody gave it.
     drawn: Option<String>,
+    /// As whom commands are said to run, where there are any.
+    become_user: Option<Settings>,
 }
 
 /// The hosts that ssh_config names, and what standard input does.
@@ -95,7 +97,7 @@ impl Selection {
             let Pick { count, seed, .. } = pick;
             format!("--pick {count} --seed {seed} picks the same again")
         });
-        Ok(Self { inventory, targets, ssh_config, drawn })
+        Ok(Self { inventory, targets, ssh_config, drawn, become_user: None })
     }
 
     /// Says what a choice at random was made by, so that it can be repeated.
@@ -103,6 +105,16 @@ impl Selection {
         if let Some(drawn) = &self.drawn {
             screen.say(drawn);
         }
+    }
+
+    /// Lets commands run on the hosts: as whom, the inventory says, and these flags above it.
+    pub(crate) fn run_commands(&mut self, flags: Option<&BecomeUser>) -> Result<(), Refusal> {
+        let mut settings = Settings::default();
+        if let Some(flags) = flags {
+            flags.set(&mut settings)?;
+        }
+        self.become_user = Some(settings);
+        Ok(())
     }
 
     /// Puts the hosts in the order they are started in.
@@ -127,13 +139,17 @@ impl Selection {
     fn resolve_by(&self, overrides: &Overrides, screen: &Screen, is_quiet: bool) -> Result<Vec<Arc<Host>>, Refusal> {
         let mut warnings = Vec::new();
         let asked_in_vain = Cell::new(None);
-        let ask =
-            |what, host: &str| prompt::secret(what, host).inspect_err(|error| asked_in_vain.set(Some(error.kind())));
+        let ask = |what, host: &str| {
+            prompt::secret(what, host).inspect_err(|error| asked_in_vain.set(Some((error.kind(), what))))
+        };
         let mut secrets = LocalSecrets::new().on_ask(ask).on_warning(|warning| warnings.push(warning.to_owned()));
         let resolved = self.inventory.resolve(&self.targets, overrides, &mut secrets).map_err(|error| {
             let refusal = Refusal::from(error);
             match asked_in_vain.get() {
-                Some(ErrorKind::Cancelled) => prompt::interrupted().into(),
+                Some((ErrorKind::Cancelled, _)) => prompt::interrupted().into(),
+                Some((_, SecretUse::Become)) => {
+                    refusal.hint("give it with --become-password-from env:NAME, file:PATH or cmd:COMMAND")
+                }
                 Some(_) => refusal.hint("give it with --password-from env:NAME, file:PATH or cmd:COMMAND"),
                 None => refusal,
             }
@@ -177,6 +193,12 @@ impl Selection {
     fn overrides(&self, connect: &Connect) -> Result<Overrides, Refusal> {
         let mut overrides = Overrides::default();
         overrides.flags = settings(connect)?;
+        if let Some(become_user) = &self.become_user {
+            overrides.with_become = true;
+            overrides.flags.become_by = become_user.become_by;
+            overrides.flags.become_user.clone_from(&become_user.become_user);
+            overrides.flags.become_password.clone_from(&become_user.become_password);
+        }
         overrides.ssh_config.clone_from(&self.ssh_config);
         overrides.match_exec = connect.match_exec;
         overrides.agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);

@@ -26,7 +26,7 @@ pub(crate) fn has_terminal() -> bool {
 pub(crate) fn secret(what: SecretUse, host: &str) -> Result<Secret, Error> {
     let wanted = match what {
         SecretUse::Passphrase => "key passphrase",
-        SecretUse::Become => "become password",
+        SecretUse::Become => "sudo password",
         _ => "login password",
     };
     if !has_terminal() {

@@ -12,13 +12,14 @@ use fleet::sink::{
     Csv, CsvOptions, Json, JsonLines, JsonLinesOptions, JsonOptions, OutDir, Status, StatusOptions, Table,
     TableOptions, Target, Text, TextOptions, csv_row, escape,
 };
+use fleet::transport::{PASSWORD_NEEDED, TERMINAL_NEEDED};
 use fleet::{
-    Class, Event, EventKind, Host, Operation, Outputs, Pattern, Pool, Sink, SshTransport, Stop, Stream, Transport,
-    hostset,
+    Class, ErrorKind, Event, EventKind, Host, Operation, Outputs, Pattern, Pool, Sink, SshTransport, Stop, Stream,
+    Transport, hostset,
 };
 use unicode_width::UnicodeWidthStr;
 
-use super::args::{ColorWhen, Connect, Ending, Format, Output, ProgressWhen, Run, Select};
+use super::args::{BecomeUser, ColorWhen, Connect, Ending, Format, Output, ProgressWhen, Run, Select};
 use super::exit::{self, Refusal};
 use super::keys;
 use super::plan::{self, Selection};
@@ -42,6 +43,8 @@ pub(crate) struct Request<'a> {
     pub(crate) timeout: Option<Duration>,
     /// How commands are ended, where there are any.
     pub(crate) ending: Option<&'a Ending>,
+    /// As whom they run.
+    pub(crate) become_user: Option<&'a BecomeUser>,
     pub(crate) no_prefix: bool,
     /// What makes records of outputs.
     pub(crate) pattern: Option<Pattern>,
@@ -115,12 +118,16 @@ impl Request<'_> {
         if !self.output.quiet {
             selection.tell(screen);
         }
+        if self.become_user.is_some() {
+            selection.run_commands(self.become_user)?;
+        }
         if self.run.dry_run {
             return self.rehearse_each(&selection, each, screen);
         }
         let begun = begin()?;
         let mut hosts = selection.resolve(self.connect, screen, self.output.quiet)?;
         drop(selection);
+        self.check_become_user(&hosts)?;
         let mut kept = self.out_dir.map(OutDir::create).transpose()?;
         for (index, host) in hosts.iter().enumerate() {
             each(host, index, hosts.len())?;
@@ -148,6 +155,7 @@ impl Request<'_> {
         let mut status = self.status(screen);
         let mut progress = self.progress(screen, &control)?;
         let mut changed = ChangedKeys::default();
+        let mut in_vain = InVain::default();
         let mut sinks: Vec<&mut dyn Sink> = Vec::with_capacity(5);
         // The progress line goes first: it has left when the last words come.
         sinks.extend(progress.as_mut().map(|progress| progress as &mut dyn Sink));
@@ -156,6 +164,7 @@ impl Request<'_> {
         sinks.push(&mut *form);
         sinks.push(&mut status);
         sinks.push(&mut changed);
+        sinks.push(&mut in_vain);
 
         let _listener = signal::Listener::start(control.clone(), screen.clone())?;
         let mut decide = |end: &WaveEnd| prompt::next_wave(end, &control, screen);
@@ -176,7 +185,14 @@ impl Request<'_> {
             tell_missing(dir, ran.iter().filter(|report| !kept.is_complete(report)), screen);
         }
         self.hint_at(&changed, screen);
+        if let Some(hint) = in_vain.hint().filter(|_| !self.output.quiet) {
+            screen.hint(hint);
+        }
         Ok(exit::of_run(&summary, screen.is_closed()))
+    }
+
+    fn check_become_user(&self, hosts: &[Arc<Host>]) -> Result<(), Refusal> {
+        self.become_user.map_or(Ok(()), |flags| flags.check(hosts.iter().map(|host| &**host)))
     }
 
     /// Says how the keys of hosts that were installed anew are replaced.
@@ -306,6 +322,7 @@ impl Request<'_> {
 
     fn rehearse_each(&self, selection: &Selection, each: &Each<'_>, screen: &Screen) -> Result<ExitCode, Refusal> {
         let hosts = selection.resolve_for_show(self.connect)?;
+        self.check_become_user(&hosts)?;
         let done: Vec<String> =
             hosts.iter().enumerate().map(|(index, host)| each(host, index, hosts.len())).collect::<Result<_, _>>()?;
         let fanout = self.run.fanout.map_or(256, usize::from).min(hosts.len());
@@ -356,6 +373,38 @@ impl Sink for ChangedKeys {
             && !self.0.contains(&host.name)
         {
             self.0.push(host.name.clone());
+        }
+        Ok(())
+    }
+}
+
+/// What sudo wanted and was not given.
+#[derive(Default)]
+struct InVain {
+    password: bool,
+    terminal: bool,
+}
+
+impl InVain {
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self { password: true, .. } => {
+                Some("-K asks for it once; become_password = \"env:NAME\" in the inventory gives one to each host")
+            }
+            Self { terminal: true, .. } => Some("--pty gives it one"),
+            _ => None,
+        }
+    }
+}
+
+impl Sink for InVain {
+    fn handle(&mut self, event: &Event) -> io::Result<()> {
+        if let EventKind::Finished(report) = &event.kind
+            && let Some(error) = report.error.as_ref().filter(|error| error.kind() == ErrorKind::Become)
+        {
+            let what = error.to_string();
+            self.password |= what == PASSWORD_NEEDED;
+            self.terminal |= what == TERMINAL_NEEDED;
         }
         Ok(())
     }

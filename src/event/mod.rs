@@ -344,7 +344,7 @@ impl Class {
             ErrorKind::Usage if !before_session => Self::Error,
             _ if before_session => Self::Unreachable,
             ErrorKind::Timeout => Self::TimedOut,
-            ErrorKind::Refused | ErrorKind::RemoteFile | ErrorKind::Operation => Self::Failed,
+            ErrorKind::Refused | ErrorKind::Become | ErrorKind::RemoteFile | ErrorKind::Operation => Self::Failed,
             ErrorKind::Disconnected | ErrorKind::Protocol | ErrorKind::Connect => Self::Lost,
             ErrorKind::Usage | ErrorKind::Resolve | ErrorKind::HostKey | ErrorKind::Login => Self::Unreachable,
         }

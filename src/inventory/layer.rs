@@ -57,7 +57,7 @@ impl fmt::Display for Place<'_> {
 /// Every key that a table of an inventory may have.
 ///
 /// `hosts` and `children` are a group's, `address` and `groups` a host's; the others may stand in any table.
-pub const KEYS: [&str; 18] = [
+pub const KEYS: [&str; 20] = [
     "user",
     "port",
     "identity",
@@ -65,6 +65,8 @@ pub const KEYS: [&str; 18] = [
     "agent",
     "password",
     "passphrase",
+    "become",
+    "become_user",
     "become_password",
     "jump",
     "host_key",

@@ -17,7 +17,7 @@ use super::secret::{SecretUse, Secrets};
 use super::select::Target;
 use super::{Entry, Inventory};
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::{AgentUse, Host, HostKeyPolicy, Identity, Route, Secret, SecretRef, Settings};
+use crate::host::{AgentUse, Become, BecomeBy, Host, HostKeyPolicy, Identity, Route, Secret, SecretRef, Settings};
 use crate::known_hosts::default_files;
 use crate::ssh_config::{Effective, Given, Ignored, Keyword, SshConfig};
 
@@ -27,7 +27,7 @@ use crate::ssh_config::{Effective, Given, Ignored, Keyword, SshConfig};
 pub struct Overrides {
     /// The flags, with `FLEET_*` merged in below them; paths relative to the working directory.
     pub flags: Settings,
-    /// Whether `become_password` is needed: only then is it fetched.
+    /// Whether commands run on the hosts: only then do they become another user's, and `become_password` is fetched.
     pub with_become: bool,
     /// Whether the commands of `Match exec` in ssh_config are run, each once, while hosts are resolved. Default: no; such a
     /// block is left out, with a warning.
@@ -51,6 +51,8 @@ impl Overrides {
             identity: None,
             password: None,
             passphrase: None,
+            become_by: None,
+            become_user: None,
             become_password: None,
             jump: None,
             ..self.flags.clone()
@@ -415,7 +417,24 @@ impl<'a> Resolver<'a> {
             host.auth.passphrase = self.secret(layers, passphrase, SecretUse::Passphrase)?;
         }
         if self.overrides.with_become && !layers.is_bastion {
-            let password = layers.get("become_password", |layer| layer.become_password.as_ref())?;
+            self.become_user(layers, host)?;
+        }
+        Ok(())
+    }
+
+    fn become_user(&mut self, layers: &Layers<'_>, host: &mut Host) -> Result<()> {
+        let mut by = BecomeBy::Nothing;
+        let found = layers.get("become", |layer| layer.become_by.as_ref())?;
+        self.settle(layers, "become", found, None, &mut by, |by| by.as_str().to_owned());
+        let mut wanted = Become::sudo();
+        let found = layers.get("become_user", |layer| layer.become_user.as_ref())?;
+        self.settle(layers, "become_user", found, None, &mut wanted.user, String::clone);
+        let password = layers.get("become_password", |layer| layer.become_password.as_ref())?;
+        if by == BecomeBy::Sudo {
+            host.become_user = Some(wanted);
+        }
+        // Nobody is asked for what nobody needs, but who looks at the settings sees it.
+        if by == BecomeBy::Sudo || self.notes.is_some() {
             host.become_password = self.secret(layers, password, SecretUse::Become)?;
         }
         Ok(())

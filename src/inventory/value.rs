@@ -13,7 +13,7 @@ use super::secret::{SECRET_FORMS, expand_home};
 use super::spelling::did_you_mean;
 use crate::duration::parse_duration;
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::{HostKeyPolicy, Secret, SecretRef, Var};
+use crate::host::{BecomeBy, HostKeyPolicy, Secret, SecretRef, Var};
 
 /// A value and where it stands.
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
@@ -134,6 +134,8 @@ impl<'t> Source<'t> {
             }
             "password" => settings.password = Some(self.secret(setting)?),
             "passphrase" => settings.passphrase = Some(self.secret(setting)?),
+            "become" => settings.become_by = Some(self.become_by(setting)?),
+            "become_user" => settings.become_user = Some(self.word(setting)?),
             "become_password" => settings.become_password = Some(self.secret(setting)?),
             "jump" => settings.jump = Some(self.word(setting)?),
             "host_key" => settings.host_key = Some(self.host_key(setting)?),
@@ -232,6 +234,14 @@ impl<'t> Source<'t> {
         HostKeyPolicy::from_name(text).ok_or_else(|| {
             let known = HostKeyPolicy::NAMES;
             self.wrong(setting, format!("must be {}, not {text:?}{}", known.join(", "), did_you_mean(text, known)))
+        })
+    }
+
+    fn become_by(&self, setting: Setting<'_>) -> Result<BecomeBy> {
+        let text = self.string(setting)?;
+        BecomeBy::from_name(text).ok_or_else(|| {
+            let known = BecomeBy::NAMES;
+            self.wrong(setting, format!("must be {}, not {text:?}{}", known.join(" or "), did_you_mean(text, known)))
         })
     }
 

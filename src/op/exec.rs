@@ -2,18 +2,23 @@
 
 use super::template::Place;
 use super::{Context, Job, Operation};
+use crate::breaker::Breakers;
 use crate::error::Result;
 use crate::event::{Facts, Outcome, Stream};
-use crate::host::Host;
+use crate::host::{Become, Host};
 use crate::spool::{Input, Spool};
-use crate::transport::{Ended, ExecRequest, Pty, Session};
+use crate::transport::{Ended, ExecRequest, Pty, Session, Sudo};
 
 /// Runs a command by the login shell, sent byte for byte unless [`Exec::within`] adds to it.
 ///
 /// What it writes goes to the sinks as it arrives; [`Exec::capture`] also keeps it in the result.
+///
+/// On a host that [becomes another user](Host::become_user), or where the operation [says so](Exec::become_user), sudo runs it: by
+/// `sh`, in the directory of the login. Clones of an operation share what is known of a password for sudo.
 #[derive(Clone, Debug)]
 pub struct Exec {
     request: ExecRequest,
+    become_user: BecomeUser,
     context: Context,
     capture: bool,
     is_idempotent: bool,
@@ -22,7 +27,28 @@ pub struct Exec {
 impl Exec {
     /// Makes the operation; its output is captured.
     pub fn new(command: impl Into<Vec<u8>>) -> Self {
-        Self { request: ExecRequest::new(command), context: Context::new(), capture: true, is_idempotent: false }
+        Self {
+            request: ExecRequest::new(command),
+            become_user: BecomeUser::default(),
+            context: Context::new(),
+            capture: true,
+            is_idempotent: false,
+        }
+    }
+
+    /// Runs the command as another user. Default: as each host [says](Host::become_user).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fleet::{Become, Exec};
+    ///
+    /// let exec = Exec::new("psql -c 'select 1'").become_user(Become::sudo().user("postgres"));
+    /// ```
+    #[must_use]
+    pub fn become_user(mut self, become_user: Become) -> Self {
+        self.become_user.wanted = Some(become_user);
+        self
     }
 
     /// Sets what the command finds on its host: variables, a directory, the host's name. Default: nothing of fleet's.
@@ -38,6 +64,15 @@ impl Exec {
     /// `Usage` when the [`Context`] has a wrong name or cannot be filled for the host.
     pub fn command_for(&self, host: &Host, index: usize, total: usize) -> Result<Vec<u8>> {
         self.context.frame(&self.request.command, &Place { host, index, total })
+    }
+
+    /// Returns how many bytes go over to a host to have it run that: more by sudo.
+    ///
+    /// # Errors
+    /// As [`command_for`](Self::command_for).
+    pub fn command_len(&self, host: &Host, index: usize, total: usize) -> Result<usize> {
+        let command = self.command_for(host, index, total)?;
+        Ok(self.become_user.on(host).map_or(command.len(), |sudo| sudo.command_len(&command)))
     }
 
     /// Sets what the command gets on standard input. Default: nothing, it is at its end.
@@ -105,11 +140,28 @@ impl Operation for Exec {
     fn run(&self, session: &mut dyn Session, job: &Job<'_>) -> Result<ExecOutput> {
         let mut request = self.request.clone();
         request.command = self.command_for(job.host, job.index, job.total)?;
+        request.sudo = self.become_user.on(job.host);
         run_captured(session, job, &request, self.capture)
     }
 
     fn is_idempotent(&self) -> bool {
         self.is_idempotent
+    }
+}
+
+/// As whom an operation runs, and what is known of passwords on the way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct BecomeUser {
+    /// What the operation says itself.
+    pub(super) wanted: Option<Become>,
+    breakers: Breakers,
+}
+
+impl BecomeUser {
+    /// Returns what runs the command of a host, if it does not run as the login's user.
+    pub(super) fn on(&self, host: &Host) -> Option<Sudo> {
+        let wanted = self.wanted.as_ref().or(host.become_user.as_ref())?;
+        Some(Sudo::on(host, wanted, &self.breakers))
     }
 }
 

@@ -7,12 +7,12 @@ use libssh2_sys as ffi;
 
 use super::agent::{Agent, AgentKey, Agents, Trouble};
 use super::answers::Answers;
-use super::breaker::Breakers;
 use super::error::Fault;
 use super::keys::KeyStore;
 use super::offers::{Offer, Signer, offers};
 use super::raw::{Signing, is_after_signature};
 use super::wait::Driver;
+use crate::breaker::Breakers;
 use crate::budget::Budget;
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::host::{Host, Identity, LoginMethod, Secret};

@@ -9,7 +9,6 @@ mod algorithms;
 mod answers;
 mod auth;
 mod bastion;
-mod breaker;
 mod certificate;
 mod dial;
 mod error;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use libssh2_sys::LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED;
 
 use super::error::Fault;
-use super::guard::Guard;
+use super::guard::{Guard, Since};
 use super::raw::{ChannelId, Exit, Link};
 use super::wait::Driver;
 use crate::budget::Budget;
@@ -62,6 +62,7 @@ struct Process {
     /// Whether a terminal has to be told of the end of its input.
     owes_end_key: bool,
     is_guarded: bool,
+    is_by_sudo: bool,
     /// Which stream is read first: the other one than last time, so that neither starves.
     first: Stream,
 }
@@ -168,7 +169,12 @@ impl SshSession {
     }
 
     fn look_at_guard(&mut self) -> Result<Option<GuardState>> {
-        let state = self.guard.step(&mut self.driver, self.started == 1)?;
+        let since = match self.started {
+            1 => Since::First,
+            _ if self.processes.iter().any(|process| process.is_by_sudo) => Since::Sudo,
+            _ => Since::Later,
+        };
+        let state = self.guard.step(&mut self.driver, since)?;
         if state.is_some() {
             // What was to be said to it last may fail with the connection, which shows at the next look.
             let _ = self.release_guard();
@@ -326,6 +332,7 @@ impl Session for SshSession {
             stdin,
             owes_end_key: request.pty.is_some(),
             is_guarded: false,
+            is_by_sudo: request.sudo.is_some(),
             first: Stream::Stdout,
         });
         self.expected_bytes = None;
@@ -373,6 +380,10 @@ impl Session for SshSession {
             self.guard.want(kill_after);
         }
         true
+    }
+
+    fn guard_name(&self) -> Option<String> {
+        Some(self.guard.name())
     }
 
     fn end_by_guard(&mut self, id: ProcId) -> Result<bool> {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::feed::Feed;
+use super::sudo::Talk;
 use super::{
     Ended, ExecLimits, ExecRequest, ExitStatus, GuardState, KillReason, KillResult, Killed, ProcId, Session,
     SessionEvent, Signal,
@@ -17,9 +18,14 @@ const LAST_LOOK: Duration = Duration::from_millis(10);
 /// How much longer a guard may take to say what is left after KILL: it may have begun late, and gives up 1 s after its KILL.
 const LAST_WORD: Duration = Duration::from_secs(3);
 
+/// How long sudo may take to end once its standard input is closed: it lets whoever guesses wrong wait.
+const LAST_REFUSAL: Duration = Duration::from_secs(5);
+
 /// How far a command is.
-struct Progress {
+struct Progress<'a> {
     id: ProcId,
+    /// What is said before the command, which is no output of it.
+    talk: Option<Talk<'a>>,
     stdout_bytes: u64,
     stderr_bytes: u64,
     max_output_bytes: Option<u64>,
@@ -66,7 +72,11 @@ impl Guard {
     }
 }
 
-impl Progress {
+impl Progress<'_> {
+    fn is_talking(&self) -> bool {
+        self.talk.as_ref().is_some_and(|talk| !talk.is_over())
+    }
+
     /// Counts what came and cuts off what is past the limit; returns the limit once it is passed.
     fn take(&mut self, stream: Stream, bytes: &mut Vec<u8>) -> Option<u64> {
         let before = self.stdout_bytes + self.stderr_bytes;
@@ -85,6 +95,9 @@ impl Progress {
     fn finish(&mut self, mut ended: Ended, killed: Option<Killed>) -> Ended {
         ended.killed = killed;
         ended.unguarded = self.guard.absent.take();
+        if self.talk.is_some() {
+            (ended.stdout_bytes, ended.stderr_bytes) = (self.stdout_bytes, self.stderr_bytes);
+        }
         ended
     }
 }
@@ -96,31 +109,57 @@ pub(super) fn run<S: Session + ?Sized>(
     budget: &Budget,
     on_output: &mut dyn FnMut(Stream, Vec<u8>) -> Result<()>,
 ) -> Result<Ended> {
-    let id = session.start(request, budget)?;
+    let mut talk = request.sudo.as_ref().map(|sudo| Talk::new(sudo, request.pty.is_some()));
+    let id = match &mut talk {
+        Some(talk) => {
+            talk.wait_to_begin(session, budget)?;
+            let by_sudo = talk.request(request, session, limits);
+            session.start(&by_sudo, budget)?
+        }
+        None => session.start(request, budget)?,
+    };
     let is_there = limits.guard && session.guard(id, limits.kill_after);
     let guard = Guard { is_there, ..Guard::default() };
     let max_output_bytes = limits.max_output_bytes;
-    let mut progress = Progress { id, stdout_bytes: 0, stderr_bytes: 0, max_output_bytes, guard };
+    let mut progress = Progress { id, talk, stdout_bytes: 0, stderr_bytes: 0, max_output_bytes, guard };
     let mut feed = Feed::new(request.input.as_ref());
     let mut last_output = Instant::now();
     loop {
-        match feed.give(session, id, budget) {
-            Ok(true) => last_output = Instant::now(),
-            Ok(false) => {}
-            Err(error) => {
-                end(session, KillReason::Cancelled, limits, &mut progress, on_output);
+        if let Some(talk) = progress.talk.as_mut().filter(|talk| !talk.is_over()) {
+            if let Err(error) = talk.speak(session, id, budget) {
+                give_up(session, &mut progress);
                 return Err(error);
             }
+            if talk.is_waiting() {
+                last_output = Instant::now();
+            }
+        } else {
+            match feed.give(session, id, budget) {
+                Ok(true) => last_output = Instant::now(),
+                Ok(false) => {}
+                Err(error) => {
+                    end(session, KillReason::Cancelled, limits, &mut progress, on_output);
+                    return Err(error);
+                }
+            }
         }
-        let event = match limits.idle {
-            None => feed.pump(session, budget),
-            Some(idle) => feed.pump(session, &budget.narrowed(idle.saturating_sub(last_output.elapsed()))),
+        let narrowed = limits.idle.map(|idle| budget.narrowed(idle.saturating_sub(last_output.elapsed())));
+        let event = match &progress.talk {
+            Some(talk) if talk.is_waiting() => talk.pump(session, budget),
+            _ => feed.pump(session, narrowed.as_ref().unwrap_or(budget)),
         };
         let reason = match event {
             Ok(Some(SessionEvent::Ended { id: ended_id, ended })) if ended_id == id => {
-                return Ok(progress.finish(ended, None));
+                return match progress.talk.as_mut().filter(|talk| !talk.is_over()) {
+                    Some(talk) => Err(talk.ended(&ended)),
+                    None => Ok(progress.finish(ended, None)),
+                };
             }
-            Ok(Some(SessionEvent::Output { id: from, stream, mut bytes })) if from == id => {
+            Ok(Some(SessionEvent::Output { id: from, stream, bytes })) if from == id => {
+                let Some(mut bytes) = heard(session, request, &mut progress, stream, bytes)? else {
+                    last_output = Instant::now();
+                    continue;
+                };
                 let passed = progress.take(stream, &mut bytes);
                 if !bytes.is_empty()
                     && let Err(error) = on_output(stream, bytes)
@@ -150,6 +189,36 @@ pub(super) fn run<S: Session + ?Sized>(
     }
 }
 
+/// Takes the talk out of what came; at its end, what was kept open for it is closed.
+///
+/// # Errors
+/// When sudo refuses; then it is gone, or will be.
+fn heard<S: Session + ?Sized>(
+    session: &mut S,
+    request: &ExecRequest,
+    progress: &mut Progress<'_>,
+    stream: Stream,
+    bytes: Vec<u8>,
+) -> Result<Option<Vec<u8>>> {
+    let Some(talk) = progress.talk.as_mut().filter(|talk| !talk.is_over()) else { return Ok(Some(bytes)) };
+    let rest = talk.hear(stream, bytes);
+    let is_over = talk.is_over();
+    if rest.is_err() {
+        give_up(session, progress);
+    } else if is_over && !request.stdin {
+        // A failure of the session shows at once in what is asked of it next.
+        let _ = session.close_stdin(progress.id);
+    }
+    rest
+}
+
+/// Lets sudo go, which ends when nobody answers it.
+fn give_up<S: Session + ?Sized>(session: &mut S, progress: &mut Progress<'_>) {
+    // What becomes of it changes nothing any more.
+    let _ = session.close_stdin(progress.id);
+    let _ = drain(session, &Budget::grace(LAST_REFUSAL), progress, &mut None, &mut |_, _| Ok(()));
+}
+
 /// Tells why a wait ended, if it was the budget or the idle limit and not the session.
 fn why_stopped(error: &Error, limits: &ExecLimits, budget: &Budget) -> Option<KillReason> {
     match error.kind() {
@@ -170,10 +239,14 @@ fn end<S: Session + ?Sized>(
     session: &mut S,
     reason: KillReason,
     limits: &ExecLimits,
-    progress: &mut Progress,
+    progress: &mut Progress<'_>,
     on_output: &mut dyn FnMut(Stream, Vec<u8>) -> Result<()>,
 ) -> Ended {
     let mut ended = None;
+    if progress.is_talking() {
+        // sudo ends when nobody answers it. A failure of the session shows at once in what is asked of it next.
+        let _ = session.close_stdin(progress.id);
+    }
     let look = drain(session, &Budget::grace(LAST_LOOK), progress, &mut ended, on_output);
     if let Some(ended) = ended.take() {
         return progress.finish(ended, Some(Killed { reason, result: KillResult::AlreadyGone }));
@@ -193,7 +266,7 @@ fn end<S: Session + ?Sized>(
 fn kill<S: Session + ?Sized>(
     session: &mut S,
     limits: &ExecLimits,
-    progress: &mut Progress,
+    progress: &mut Progress<'_>,
     ended: &mut Option<Ended>,
     on_output: &mut dyn FnMut(Stream, Vec<u8>) -> Result<()>,
 ) -> Result<()> {
@@ -214,11 +287,11 @@ fn kill<S: Session + ?Sized>(
     drain(session, &Budget::grace(grace), progress, ended, on_output)
 }
 
-/// Delivers output until the process has ended and the guard has said so, or the grace period is over.
+/// Delivers output, but for what is said before a command, until the process has ended and the guard has said so, or the grace period is over.
 fn drain<S: Session + ?Sized>(
     session: &mut S,
     grace: &Budget,
-    progress: &mut Progress,
+    progress: &mut Progress<'_>,
     ended: &mut Option<Ended>,
     on_output: &mut dyn FnMut(Stream, Vec<u8>) -> Result<()>,
 ) -> Result<()> {
@@ -226,6 +299,9 @@ fn drain<S: Session + ?Sized>(
         match session.pump(grace) {
             Ok(SessionEvent::Ended { id, ended: how }) if id == progress.id => *ended = Some(how),
             Ok(SessionEvent::Output { id, stream, mut bytes }) if id == progress.id => {
+                if progress.is_talking() {
+                    bytes.clear();
+                }
                 progress.take(stream, &mut bytes);
                 if !bytes.is_empty() {
                     on_output(stream, bytes)?;

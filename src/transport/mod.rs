@@ -19,9 +19,12 @@ mod exec;
 mod feed;
 mod files;
 mod retry;
+mod sudo;
 
 pub use files::{DirEntry, FileAttrs, FileId, FileKind, OpenMode, RemoteFiles, SftpStatus};
 pub(crate) use retry::{RETRY_DELAY, is_drop_before_login, spread};
+pub(crate) use sudo::{NAME as MAX_GUARD_NAME, one_line};
+pub use sudo::{PASSWORD_NEEDED, Sudo, TERMINAL_NEEDED};
 
 /// Opens sessions. Shared by every worker of a pool.
 pub trait Transport: Send + Sync {
@@ -159,12 +162,14 @@ pub struct ExecRequest {
     pub input: Option<Input>,
     /// Runs it on a pseudo-terminal.
     pub pty: Option<Pty>,
+    /// Has [`Session::exec`] run it by sudo: `sh` on the other side reads the command, byte for byte, as another user.
+    pub sudo: Option<Sudo>,
 }
 
 impl ExecRequest {
     /// Requests a command with closed standard input.
     pub fn new(command: impl Into<Vec<u8>>) -> Self {
-        Self { command: command.into(), stdin: false, input: None, pty: None }
+        Self { command: command.into(), stdin: false, input: None, pty: None, sudo: None }
     }
 
     /// Requests it with an input instead, from its start to its end.
@@ -385,6 +390,12 @@ pub trait Session: Send {
         false
     }
 
+    /// Returns what the guard of the next process calls itself, as `ps` shows processes by name (at most 13 bytes), so that others
+    /// on the host see what becomes of it: with `-k` behind it while it ends things. Default: there is none.
+    fn guard_name(&self) -> Option<String> {
+        None
+    }
+
     /// Asks the guard, opening it if need be, to end a process with all that it started, and tells whether it was asked: not
     /// while other processes of the session live, which it cannot tell from this one's. [`SessionEvent::Guard`] has the answer.
     ///
@@ -437,8 +448,11 @@ pub trait Session: Send {
     /// When `budget` or `limits` end it, the process is sent TERM, after `limits.kill_after` KILL, and the result says so. A
     /// guard watches over it, unless `limits` say otherwise.
     ///
+    /// By [sudo](ExecRequest::sudo), what sudo says before the command begins is left out of the output, and the time that others
+    /// need to prove the password right is not charged.
+    ///
     /// # Errors
-    /// When the command could not be started, when the connection ended before the command did, when the input cannot be
+    /// `Become` when sudo did not let the command begin, `Breaker` when its password was refused elsewhere. When the command could not be started, when the connection ended before the command did, when the input cannot be
     /// read (`LocalFile`; the command is ended), or what `on_output` returned.
     fn exec(
         &mut self,

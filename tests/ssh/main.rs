@@ -10,3 +10,5 @@ mod scenario;
 mod scripts;
 mod simulator;
 mod sshd;
+#[path = "../common/sudo.rs"]
+mod sudo;

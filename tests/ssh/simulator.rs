@@ -8,3 +8,4 @@ mod inputs;
 mod logins;
 mod scale;
 mod scripts;
+mod sudo;

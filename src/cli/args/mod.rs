@@ -1,5 +1,6 @@
 //! The command line: verbs and their flags. Structs only; what they do is in `verbs/`.
 
+mod become_user;
 mod connect;
 mod context;
 mod output;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use become_user::BecomeUser;
 pub(crate) use connect::Connect;
 pub(crate) use context::Context;
 pub(crate) use output::{ColorWhen, Format, Lines, Output};
@@ -165,6 +167,8 @@ pub(crate) struct Exec {
     #[command(flatten)]
     pub(crate) context: Context,
     #[command(flatten)]
+    pub(crate) become_user: BecomeUser,
+    #[command(flatten)]
     pub(crate) timeout: Timeout,
     #[command(flatten)]
     pub(crate) ending: Ending,
@@ -200,6 +204,8 @@ pub(crate) struct Script {
     pub(crate) connect: Connect,
     #[command(flatten)]
     pub(crate) context: Context,
+    #[command(flatten)]
+    pub(crate) become_user: BecomeUser,
     #[command(flatten)]
     pub(crate) timeout: Timeout,
     #[command(flatten)]

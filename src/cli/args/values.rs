@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use clap::builder::FalseyValueParser;
-use fleet::HostKeyPolicy;
 use fleet::pool::{Threshold, Wave};
+use fleet::{BecomeBy, HostKeyPolicy};
 
 /// In which order the hosts are started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -70,6 +70,10 @@ pub(super) fn port(text: &str) -> Result<u16, String> {
 
 pub(super) fn host_key(text: &str) -> Result<HostKeyPolicy, String> {
     HostKeyPolicy::from_name(text).ok_or_else(|| format!("write one of {}", HostKeyPolicy::NAMES.join(", ")))
+}
+
+pub(super) fn become_by(text: &str) -> Result<BecomeBy, String> {
+    BecomeBy::from_name(text).ok_or_else(|| format!("write {}", BecomeBy::NAMES.join(" or ")))
 }
 
 pub(super) fn threshold(text: &str) -> Result<Threshold, String> {

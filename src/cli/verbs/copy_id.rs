@@ -36,6 +36,7 @@ pub(crate) fn run(args: &Args, screen: &Screen) -> Result<ExitCode, Refusal> {
         output: &args.output,
         timeout: args.timeout.timeout,
         ending: None,
+        become_user: None,
         no_prefix: false,
         pattern: None,
         out_dir: None,

@@ -21,6 +21,7 @@ pub(crate) fn run(args: &Exec, screen: &Screen) -> Result<ExitCode, Refusal> {
         output: &args.output,
         timeout: args.timeout.timeout,
         ending: Some(&args.ending),
+        become_user: Some(&args.become_user),
         no_prefix: args.lines.no_prefix,
         pattern: args.lines.pattern()?,
         out_dir: args.lines.out_dir.as_deref(),
@@ -42,10 +43,15 @@ pub(crate) fn run(args: &Exec, screen: &Screen) -> Result<ExitCode, Refusal> {
     let looked_at = exec.clone();
     let each = |host: &fleet::Host, index, total| {
         let line = looked_at.command_for(host, index, total)?;
-        check_length(&format!("the command of {}", host.name), line.len())?;
-        Ok(format!("exec: {}", String::from_utf8_lossy(&line)))
+        check_length(&format!("the command of {}", host.name), looked_at.command_len(host, index, total)?)?;
+        Ok(format!("exec{}: {}", by_sudo(host), String::from_utf8_lossy(&line)))
     };
     request.run_each(|| Ok(exec), &each, screen)
+}
+
+/// Says as whom it runs, where that is not the login's user: ` by sudo as root`.
+pub(super) fn by_sudo(host: &fleet::Host) -> String {
+    host.become_user.as_ref().map(|become_user| format!(" by sudo as {}", become_user.user)).unwrap_or_default()
 }
 
 fn check_length(what: &str, len: usize) -> Result<(), Refusal> {

@@ -22,6 +22,7 @@ pub(crate) fn run(args: &Get, screen: &Screen) -> Result<ExitCode, Refusal> {
         output: &args.output,
         timeout: args.timeout.timeout,
         ending: None,
+        become_user: None,
         no_prefix: false,
         pattern: None,
         out_dir: None,

@@ -21,7 +21,9 @@ pub(crate) fn run(args: &Hosts, screen: &Screen) -> Result<ExitCode, Refusal> {
     if let Some(name) = &args.explain {
         let mut select = args.select.clone();
         select.hosts.push(name.clone());
-        let text = explanations(&Selection::make(&select, &args.connect)?.explain(&args.connect)?);
+        let mut selection = Selection::make(&select, &args.connect)?;
+        selection.run_commands(None)?;
+        let text = explanations(&selection.explain(&args.connect)?);
         let _ = screen.writer(Stream::Stdout).write_all(text.as_bytes());
         return Ok(exit::of_listing(screen.is_closed()));
     }

@@ -14,6 +14,7 @@ pub(crate) fn run(args: &Ping, screen: &Screen) -> Result<ExitCode, Refusal> {
         output: &args.output,
         timeout: None,
         ending: None,
+        become_user: None,
         no_prefix: false,
         pattern: None,
         out_dir: None,

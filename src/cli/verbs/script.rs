@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use fleet::ErrorKind;
 use fleet::op;
 
+use super::exec::by_sudo;
 use crate::cli::args::Script;
 use crate::cli::exit::Refusal;
 use crate::cli::run::Request;
@@ -37,6 +38,7 @@ pub(crate) fn run(args: &Script, screen: &Screen) -> Result<ExitCode, Refusal> {
         output: &args.output,
         timeout: args.timeout.timeout,
         ending: Some(&args.ending),
+        become_user: Some(&args.become_user),
         no_prefix: args.lines.no_prefix,
         pattern: args.lines.pattern()?,
         out_dir: args.lines.out_dir.as_deref(),
@@ -55,7 +57,7 @@ pub(crate) fn run(args: &Script, screen: &Screen) -> Result<ExitCode, Refusal> {
     let looked_at = script.clone();
     let each = |host: &fleet::Host, index, total| {
         let line = looked_at.command_for(&name, host, index, total)?;
-        Ok(format!("script: {}", String::from_utf8_lossy(&line)))
+        Ok(format!("script{}: {}", by_sudo(host), String::from_utf8_lossy(&line)))
     };
     request.run_each(|| Ok(script), &each, screen)
 }

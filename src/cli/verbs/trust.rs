@@ -41,6 +41,7 @@ pub(crate) fn run(args: &Trust, screen: &Screen) -> Result<ExitCode, Refusal> {
         output: &args.output,
         timeout: None,
         ending: None,
+        become_user: None,
         no_prefix: false,
         pattern: None,
         out_dir: None,

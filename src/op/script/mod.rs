@@ -8,14 +8,14 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::exec::run_captured;
+use super::exec::{BecomeUser, run_captured};
 use super::template::Place;
 use super::{Context, ExecOutput, Job, Operation};
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::Host;
+use crate::host::{Become, Host};
 use crate::quote::quote;
 use crate::spool::Input;
-use crate::transport::{ExecRequest, MAX_COMMAND_BYTES, Pty, Session};
+use crate::transport::{ExecRequest, MAX_COMMAND_BYTES, Pty, Session, Sudo};
 use carry::Carried;
 
 /// The longest script, in bytes.
@@ -27,6 +27,9 @@ pub const MAX_SCRIPT_BYTES: usize = 16 * 1024 * 1024;
 /// `MaxSessions`); standard input is the script's alone. It lies in a file of mode 0600 until the interpreter is about to start,
 /// which reads it by a descriptor: no file is left, however the command or the connection ends. The script's own name, `$0`, is
 /// `/dev/fd/9`. Needs sh, mktemp and head on the host; without `/dev/fd` the file stays until the script has ended.
+///
+/// By sudo it goes over on the command's own channel, before standard input does, and lies in a file of the other user's: that needs
+/// base64, sed and `/dev/fd` as well.
 ///
 /// Arguments arrive byte for byte. What it writes goes to the sinks as it arrives; [`Script::capture`] also keeps it in the result.
 ///
@@ -43,6 +46,7 @@ pub struct Script {
     text: Arc<[u8]>,
     interpreter: Vec<Vec<u8>>,
     args: Vec<Vec<u8>>,
+    become_user: BecomeUser,
     context: Context,
     input: Option<Input>,
     pty: Option<Pty>,
@@ -66,6 +70,7 @@ impl Script {
             text: text.into(),
             interpreter,
             args: Vec::new(),
+            become_user: BecomeUser::default(),
             context: Context::new(),
             input: None,
             pty: None,
@@ -101,6 +106,13 @@ impl Script {
     #[must_use]
     pub fn args(mut self, args: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
         self.args = args.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Runs the script as another user. Default: as each host [says](Host::become_user).
+    #[must_use]
+    pub fn become_user(mut self, become_user: Become) -> Self {
+        self.become_user.wanted = Some(become_user);
         self
     }
 
@@ -148,7 +160,7 @@ impl Script {
     /// `Usage` when the [`Context`] cannot be filled for the host, or the arguments are too long for SSH.
     pub fn command_for(&self, name: &str, host: &Host, index: usize, total: usize) -> Result<Vec<u8>> {
         let place = Place { host, index, total };
-        self.line(&Carried::longest(), &place)?;
+        self.check(&place)?;
         self.context.frame_filled(&self.words(name, &place)?.join(&b' '), &place)
     }
 
@@ -172,15 +184,29 @@ impl Script {
     }
 
     fn line(&self, carried: &Carried, place: &Place<'_>) -> Result<Vec<u8>> {
-        let line = self.context.frame_filled(&carried.command(&self.words(carry::OPENED, place)?), place)?;
-        if line.len() > MAX_COMMAND_BYTES {
-            let what = format!(
-                "the script's arguments take {} bytes, more than the {MAX_COMMAND_BYTES} that SSH carries",
-                line.len()
-            );
+        self.context.frame_filled(&carried.command(&self.words(carry::OPENED, place)?), place)
+    }
+
+    /// Makes the request where sudo brings the script, as descriptor 9.
+    fn by_sudo(&self, sudo: Sudo, place: &Place<'_>) -> Result<ExecRequest> {
+        let words = self.words(carry::OPENED, place)?.join(&b' ');
+        let mut request = self.request(self.context.frame_filled(&[b"exec ", &*words].concat(), place)?);
+        request.sudo = Some(sudo.reading(Arc::clone(&self.text)));
+        Ok(request)
+    }
+
+    /// Refuses arguments that are too long.
+    fn check(&self, place: &Place<'_>) -> Result<()> {
+        let len = match self.become_user.on(place.host) {
+            Some(sudo) => sudo.command_len(&self.by_sudo(sudo.clone(), place)?.command),
+            None => self.line(&Carried::longest(), place)?.len(),
+        };
+        if len > MAX_COMMAND_BYTES {
+            let what =
+                format!("the script's arguments take {len} bytes, more than the {MAX_COMMAND_BYTES} that SSH carries");
             return Err(Error::new(ErrorKind::Usage, what));
         }
-        Ok(line)
+        Ok(())
     }
 }
 
@@ -193,7 +219,10 @@ impl Operation for Script {
 
     fn run(&self, session: &mut dyn Session, job: &Job<'_>) -> Result<ExecOutput> {
         let place = Place { host: job.host, index: job.index, total: job.total };
-        self.line(&Carried::longest(), &place)?;
+        self.check(&place)?;
+        if let Some(sudo) = self.become_user.on(job.host) {
+            return run_captured(session, job, &self.by_sudo(sudo, &place)?, self.capture);
+        }
         let carried = carry::carry(session, &self.text, job.budget)?;
         let done =
             self.line(&carried, &place).and_then(|line| run_captured(session, job, &self.request(line), self.capture));

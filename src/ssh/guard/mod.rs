@@ -10,7 +10,7 @@ use super::raw::ChannelId;
 use super::wait::Driver;
 use crate::budget::Budget;
 use crate::error::Result;
-use crate::transport::GuardState;
+use crate::transport::{GuardState, MAX_GUARD_NAME, one_line};
 
 /// How long a command runs before it gets a guard: short ones never pay for one.
 const AFTER: Duration = Duration::from_millis(300);
@@ -34,13 +34,33 @@ const SOMETHING_ELSE: &str = "the login ran something else in its place";
 /// What it runs; one statement a line, comments on lines of their own.
 const SCRIPT: &str = include_str!("guard.sh");
 
+/// What a guard finds when it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Since {
+    /// The first command of the connection.
+    First,
+    /// A later one.
+    Later,
+    /// A later one that runs by sudo.
+    Sudo,
+}
+
+impl Since {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Later => "later",
+            Self::Sudo => "sudo",
+        }
+    }
+}
+
 /// Makes the command that starts a guard, for any login shell. It has `SSH_CONNECTION` in its environment.
-pub(super) fn command(kill_after: Duration, is_first: bool) -> String {
-    let lines = SCRIPT.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    let script = lines.collect::<Vec<_>>().join(" ");
+pub(super) fn command(kill_after: Duration, since: Since, name: &str) -> String {
+    let script = one_line(SCRIPT);
     let tenths = kill_after.min(LONGEST).as_millis().div_ceil(100);
-    let which = if is_first { "first" } else { "later" };
-    format!("exec sh -c '{script}' fleet-guard {tenths} {which}")
+    let since = since.as_str();
+    format!("exec sh -c '{script}' fleet-guard {tenths} {since} {name}")
 }
 
 /// How far a guard is.
@@ -63,6 +83,9 @@ pub(super) struct Guard {
     /// When the next one is to be opened.
     due: Option<Instant>,
     kill_after: Duration,
+    /// What tells it from all others on the host, and from those that the session had before.
+    name: u64,
+    wanted: u16,
     is_ready: bool,
     is_dismissed: bool,
     /// Whether it is to end the processes now.
@@ -77,6 +100,8 @@ impl Guard {
             stage: Stage::Away,
             due: None,
             kill_after: Duration::ZERO,
+            name: fastrand::u64(..),
+            wanted: 0,
             is_ready: false,
             is_dismissed: false,
             is_asked: false,
@@ -93,9 +118,22 @@ impl Guard {
     pub(super) fn want(&mut self, kill_after: Duration) {
         if !self.is_active() && self.due.is_none() {
             self.kill_after = kill_after;
+            self.wanted = self.wanted.wrapping_add(1);
             self.due = Instant::now().checked_add(AFTER);
             self.is_asked = false;
         }
+    }
+
+    /// Returns the name of the one that [`want`](Self::want) gives a process now.
+    pub(super) fn name(&self) -> String {
+        let is_new = !self.is_active() && self.due.is_none();
+        self.name_of(self.wanted.wrapping_add(u16::from(is_new)))
+    }
+
+    fn name_of(&self, number: u16) -> String {
+        let mut name = format!("fg{:07x}{number:04x}", self.name & 0x0fff_ffff);
+        name.truncate(MAX_GUARD_NAME);
+        name
     }
 
     /// Returns when something has to be done unless something comes before.
@@ -158,8 +196,8 @@ impl Guard {
     ///
     /// # Errors
     /// When the connection ended. What goes wrong on the guard's own channel concerns nobody else.
-    pub(super) fn step(&mut self, driver: &mut Driver, is_first: bool) -> Result<Option<GuardState>> {
-        match self.advance(driver, is_first) {
+    pub(super) fn step(&mut self, driver: &mut Driver, since: Since) -> Result<Option<GuardState>> {
+        match self.advance(driver, since) {
             Ok(()) => {}
             Err(Fault::Refused(_)) => {
                 self.give_up("its channel failed");
@@ -170,7 +208,7 @@ impl Guard {
         Ok(self.said.take())
     }
 
-    fn advance(&mut self, driver: &mut Driver, is_first: bool) -> Result<(), Fault> {
+    fn advance(&mut self, driver: &mut Driver, since: Since) -> Result<(), Fault> {
         if self.due().is_some_and(|due| due <= Instant::now()) {
             self.due = None;
             self.is_ready = false;
@@ -182,7 +220,7 @@ impl Guard {
             self.open(driver)?;
         }
         if let Stage::Starting(channel) = self.stage {
-            self.start(driver, channel, is_first)?;
+            self.start(driver, channel, since)?;
         }
         if let Stage::Here(channel) | Stage::Leaving(channel) = self.stage {
             self.listen(driver, channel)?;
@@ -219,8 +257,8 @@ impl Guard {
         Ok(())
     }
 
-    fn start(&mut self, driver: &mut Driver, channel: ChannelId, is_first: bool) -> Result<(), Fault> {
-        let command = command(self.kill_after, is_first);
+    fn start(&mut self, driver: &mut Driver, channel: ChannelId, since: Since) -> Result<(), Fault> {
+        let command = command(self.kill_after, since, &self.name_of(self.wanted));
         match driver.try_step(|link| link.exec(channel, command.as_bytes())) {
             Ok(None) => {}
             Ok(Some(())) if self.is_dismissed => self.stage = Stage::Closing(channel),
@@ -309,7 +347,7 @@ impl Guard {
         let budget = Budget::grace(FAREWELL);
         loop {
             // When the connection fails there is nobody to be waited for.
-            let has_stepped = self.step(driver, false).is_ok();
+            let has_stepped = self.step(driver, Since::Later).is_ok();
             if !has_stepped || !matches!(self.stage, Stage::Leaving(_)) || driver.wait(&budget).is_err() {
                 return;
             }

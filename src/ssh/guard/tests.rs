@@ -56,7 +56,8 @@ impl Connection {
     }
 
     fn guard(&self, shell: &[&str]) -> Guarding {
-        let mut child = self.start(shell, &command(Duration::from_secs(10), !self.is_later));
+        let since = if self.is_later { Since::Later } else { Since::First };
+        let mut child = self.start(shell, &command(Duration::from_secs(10), since, "fgtest"));
         let said = BufReader::new(child.stdout.take().unwrap());
         Guarding { child, said }
     }
@@ -110,9 +111,9 @@ impl Guarding {
 
 #[test]
 fn the_command_is_one_line_that_every_shell_reads_alike() {
-    let command = command(Duration::from_millis(1234), true);
+    let command = command(Duration::from_millis(1234), Since::First, "fgtest");
     let (script, words) = command.strip_prefix("exec sh -c '").unwrap().rsplit_once('\'').unwrap();
-    assert_eq!(words, " fleet-guard 13 first");
+    assert_eq!(words, " fleet-guard 13 first fgtest");
     assert!(!script.contains(['\'', '!', '\n', '`']), "{script}");
     assert_eq!(script.matches('\\').count(), 2, "those of tr: {script}");
     assert!(script.contains(r#"tr "\000" "\n""#));
