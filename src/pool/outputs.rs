@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::records::Records;
 use super::report::panic_message;
 use super::waves::WaveEnd;
-use crate::event::{Event, Recorder, Sink};
+use crate::event::{Event, EventKind, Recorder, Sink};
 use crate::record::Pattern;
 
 /// The most events that are told at a time where records are among them.
@@ -163,19 +163,41 @@ impl<'a> Outputs<'a> {
             self.failure.get_or_insert(why);
         }
         for event in batch {
-            self.each(|sink| sink.handle(event));
+            let EventKind::RunFinished(summary) = &event.kind else {
+                self.each(|sink| sink.handle(event));
+                continue;
+            };
+            // One that writes all at the end may fail only now: those after it hear of that.
+            let mut event = event.clone();
+            let mut summary = summary.clone();
+            for slot in &mut self.sinks {
+                if summary.failed_sink.is_none() && self.failure.is_some() {
+                    summary.failed_sink.clone_from(&self.failure);
+                    event.kind = EventKind::RunFinished(summary.clone());
+                }
+                call(slot, &mut self.failure, |sink| sink.handle(&event));
+            }
         }
     }
 
-    fn each(&mut self, mut call: impl FnMut(&mut dyn Sink) -> io::Result<()>) {
+    fn each(&mut self, mut what: impl FnMut(&mut dyn Sink) -> io::Result<()>) {
         for slot in &mut self.sinks {
-            if let Some(sink) = slot
-                && let Err(why) = guard(|| call(*sink))
-            {
-                *slot = None;
-                self.failure.get_or_insert(why);
-            }
+            call(slot, &mut self.failure, &mut what);
         }
+    }
+}
+
+/// Calls a sink, and closes it when it fails.
+fn call(
+    slot: &mut Option<&mut dyn Sink>,
+    failure: &mut Option<String>,
+    what: impl FnOnce(&mut dyn Sink) -> io::Result<()>,
+) {
+    if let Some(sink) = slot
+        && let Err(why) = guard(|| what(*sink))
+    {
+        *slot = None;
+        failure.get_or_insert(why);
     }
 }
 
@@ -184,5 +206,27 @@ fn guard(call: impl FnOnce() -> io::Result<()>) -> Result<(), String> {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(payload) => Err(format!("an output panicked: {}", panic_message(payload))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{RunId, Summary};
+
+    #[test]
+    fn those_after_a_sink_that_fails_at_the_end_hear_of_it() {
+        let mut heard = Vec::new();
+        let mut full = |_: &Event| Err(io::ErrorKind::StorageFull.into());
+        let mut after = |event: &Event| {
+            if let EventKind::RunFinished(summary) = &event.kind {
+                heard.push((summary.failed_sink.clone(), summary.exit_code()));
+            }
+            Ok(())
+        };
+        let mut outputs = Outputs::new().sink(&mut full).sink(&mut after);
+        outputs.deliver(&[Event::now(RunId::new("r"), EventKind::RunFinished(Summary::default()))]);
+        assert_eq!(outputs.failure(), Some("no storage space"));
+        assert_eq!(heard, [(Some("no storage space".to_owned()), 70)]);
     }
 }

@@ -16,7 +16,7 @@ use crate::record::Record;
 use crate::spool::SpoolSet;
 
 /// The columns of results, in order.
-const COLUMNS: [&str; 21] = [
+pub(super) const COLUMNS: [&str; 21] = [
     "host",
     "status",
     "exit_code",

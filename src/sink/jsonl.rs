@@ -261,6 +261,14 @@ mod tests {
     }
 
     #[test]
+    fn a_full_spool_fails_the_form_and_says_where() {
+        let spools = SpoolSet::with_memory_in(0, "/nonexistent/dir");
+        let mut lines = JsonLines::new(Vec::new(), JsonLinesOptions { spools, ..JsonLinesOptions::default() });
+        let error = lines.handle(&output("a", Stream::Stdout, b"x")).unwrap_err();
+        assert!(error.to_string().starts_with("cannot write the spill file in /nonexistent/dir: "), "{error}");
+    }
+
+    #[test]
     fn a_terminal_sees_no_control_character() {
         let events = [output("a", Stream::Stdout, "\u{9b}2J\x7f\n".as_bytes()), finished("a", Class::Ok)];
         let text = written(true, &events);

@@ -16,6 +16,8 @@ mod lines;
 mod names;
 mod out_dir;
 mod result;
+#[cfg(test)]
+mod schemas;
 mod status;
 mod table;
 mod text;

@@ -1,6 +1,7 @@
 //! Runs over simulated hosts.
 
 mod copy_id;
+mod forms;
 mod inputs;
 mod out_dir;
 mod outputs;
