@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fleet::event::Note;
 use fleet::pool::RunControl;
@@ -43,6 +43,16 @@ impl Ground {
     /// Starts `count` hosts that answer at once.
     pub(crate) fn healthy(count: usize) -> Vec<HostPlan> {
         (0..count).map(|_| HostPlan::new().mode(Mode::canned("ok\n"))).collect()
+    }
+
+    /// Waits until no process of a host is left: what was killed ends when it next runs.
+    pub(crate) fn assert_no_process_is_left(&self) {
+        let since = Instant::now();
+        while let left = self.sim.processes()
+            && !left.is_empty()
+        {
+            assert!(since.elapsed() < Duration::from_secs(15), "{left:?} still run");
+        }
     }
 
     /// Returns how fleet reaches a host, by the key.

@@ -121,15 +121,15 @@ pub(crate) fn taking_input_is_no_silence(host: &Host) {
     let input = piped(|mut sink| {
         for _ in 0..5 {
             sink.write_all(b"x").unwrap();
-            std::thread::sleep(Duration::from_millis(300));
+            std::thread::sleep(Duration::from_millis(700));
         }
         // Nothing more comes: from here on it is silence.
         std::thread::sleep(Duration::from_secs(60));
     });
-    let pool = pool().idle_timeout(Duration::from_millis(1200)).kill_after(Duration::from_millis(300));
-    let result = run_in(pool, host.clone(), Exec::new("head -c 5 | wc -c; exec sleep 20").stdin(input));
+    let pool = pool().idle_timeout(Duration::from_secs(3)).kill_after(Duration::from_millis(300));
+    let result = run_in(pool, host.clone(), Exec::new("head -c 5 | wc -c; exec sleep 60").stdin(input));
     assert_eq!(stdout(&result).trim(), "5");
-    assert_eq!(result.value().unwrap().ended.killed.unwrap().reason, KillReason::Idle(Duration::from_millis(1200)));
+    assert_eq!(result.value().unwrap().ended.killed.unwrap().reason, KillReason::Idle(Duration::from_secs(3)));
 }
 
 pub(crate) fn a_script_has_it_for_itself(host: &Host) {

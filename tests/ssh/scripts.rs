@@ -71,9 +71,9 @@ pub(crate) fn a_long_script_with_any_bytes_arrives_whole(host: &Host, tmp: &Path
 }
 
 pub(crate) fn a_timeout_ends_a_script_and_leaves_nothing(host: &Host, tmp: &Path) {
-    let script = Script::new("echo begun; sleep 20").unwrap();
+    let script = Script::new("echo begun; sleep 60").unwrap();
     let result =
-        run_in(pool().timeout(Duration::from_secs(1)).kill_after(Duration::from_millis(300)), host.clone(), script);
+        run_in(pool().timeout(Duration::from_secs(4)).kill_after(Duration::from_secs(1)), host.clone(), script);
     assert_eq!(result.class(), Class::TimedOut);
     assert_eq!(stdout(&result), "begun\n");
     assert_eq!(result.value().unwrap().ended.killed.unwrap().result, KillResult::Killed);

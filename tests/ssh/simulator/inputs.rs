@@ -42,7 +42,7 @@ fn a_slow_host_delays_no_other() {
 fn a_source_that_fails_ends_the_command_and_says_so() {
     let ground = one();
     common::a_source_that_fails_ends_the_command_and_says_so(&ground.first());
-    assert!(ground.sim.processes().is_empty());
+    ground.assert_no_process_is_left();
 }
 
 #[test]

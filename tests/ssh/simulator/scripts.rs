@@ -57,7 +57,7 @@ fn a_long_script_with_any_bytes_arrives_whole() {
 fn a_timeout_ends_a_script_and_leaves_nothing() {
     let (ground, tmp) = ground("/bin/sh");
     common::a_timeout_ends_a_script_and_leaves_nothing(&ground.first(), tmp.path());
-    assert!(ground.sim.processes().is_empty());
+    ground.assert_no_process_is_left();
 }
 
 #[test]

@@ -102,8 +102,10 @@ fn a_child_that_holds_nothing_is_found_too() {
     let command = format!("(trap '' TERM; exec sleep {0} >/dev/null 2>&1 </dev/null) & sleep {0}", marker.0);
     let pool = pool().timeout(Duration::from_secs(2)).kill_after(Duration::from_secs(3));
     let ended = run_in(pool, ground.host(), Exec::new(command)).outcome.unwrap().ended;
-    assert_eq!(ended.killed.unwrap().result, KillResult::Killed);
-    assert_eq!(marker.pids(), [""; 0]);
+    // On a busy machine a second may pass before a killed process is gone.
+    let result = ended.killed.unwrap().result;
+    assert!(matches!(result, KillResult::Killed | KillResult::NotConfirmed), "{result:?}");
+    marker.assert_gone();
 }
 
 /// Tells whether the server has a guard.
