@@ -9,9 +9,10 @@ use std::time::Duration;
 use fleet::event::{HostKeyAction, HostReport, Note, StopReason};
 use fleet::pool::{DEFAULT_MAX_OUTPUT, PoolBuilder, RunControl, WaveEnd};
 use fleet::sink::{
-    Csv, CsvOptions, Json, JsonLines, JsonLinesOptions, JsonOptions, OutDir, Status, StatusOptions, Table,
-    TableOptions, Target, Text, TextOptions, csv_row, escape,
+    Csv, CsvOptions, Fold, FoldOptions, Json, JsonLines, JsonLinesOptions, JsonOptions, Ordered, OutDir, Status,
+    StatusOptions, Table, TableOptions, Target, Text, TextOptions, csv_row, escape,
 };
+use fleet::spool::SpoolSet;
 use fleet::transport::{PASSWORD_NEEDED, TERMINAL_NEEDED};
 use fleet::{
     Class, ErrorKind, Event, EventKind, Host, Operation, Outputs, Pattern, Pool, Sink, SshTransport, Stop, Stream,
@@ -19,7 +20,7 @@ use fleet::{
 };
 use unicode_width::UnicodeWidthStr;
 
-use super::args::{BecomeUser, ColorWhen, Connect, Ending, Format, Output, ProgressWhen, Run, Select};
+use super::args::{BecomeUser, ColorWhen, Connect, Ending, Format, Lines, Output, ProgressWhen, Run, Select};
 use super::exit::{self, Refusal};
 use super::keys;
 use super::plan::{self, Selection};
@@ -45,7 +46,8 @@ pub(crate) struct Request<'a> {
     pub(crate) ending: Option<&'a Ending>,
     /// As whom they run.
     pub(crate) become_user: Option<&'a BecomeUser>,
-    pub(crate) no_prefix: bool,
+    /// How a command's lines are shown, where there are any.
+    pub(crate) lines: Option<&'a Lines>,
     /// What makes records of outputs.
     pub(crate) pattern: Option<Pattern>,
     /// Where each host's output is kept too.
@@ -101,11 +103,7 @@ impl Request<'_> {
         each: &Each<'_>,
         screen: &Screen,
     ) -> Result<ExitCode, Refusal> {
-        let format = self.output.format;
-        if self.no_prefix && format != Format::Text {
-            let what = format!("-N has no meaning with --format {}, which has no prefix", format.name());
-            return Err(Refusal::usage(what));
-        }
+        let lines = self.lines()?;
         self.run.check(self.same_output)?;
         if self.run.confirm && !self.run.rollout.is_empty() && !prompt::has_terminal() {
             return Err(Refusal::usage("--confirm has nobody to ask: there is no terminal"));
@@ -151,8 +149,8 @@ impl Request<'_> {
                 screen.on_close(move || on_close.stop(Stop::Abort, StopReason::Output));
             }
         }
-        let mut form = self.form(&hosts, screen);
-        let mut status = self.status(screen);
+        let mut form = self.form(&lines, &hosts, screen);
+        let mut status = self.status(&lines, screen);
         let mut progress = self.progress(screen, &control)?;
         let mut changed = ChangedKeys::default();
         let mut in_vain = InVain::default();
@@ -237,7 +235,9 @@ impl Request<'_> {
         let Some(ending) = self.ending else { return builder };
         let builder = match ending.max_output {
             Some(max) => builder.max_output_bytes(Some(max).filter(|max| *max > 0)),
-            None if format.is_capturing() => builder.max_output_bytes(DEFAULT_MAX_OUTPUT),
+            None if format.is_capturing() || self.lines().is_ok_and(|lines| lines.is_kept()) => {
+                builder.max_output_bytes(DEFAULT_MAX_OUTPUT)
+            }
             None => builder,
         };
         let builder = builder.idle_timeout(plan::limit(ending.idle_timeout)).guard(!ending.no_guard);
@@ -247,7 +247,12 @@ impl Request<'_> {
         }
     }
 
-    pub(crate) fn form(&self, hosts: &[Arc<Host>], screen: &Screen) -> Box<dyn Sink> {
+    /// Returns how lines are shown, or refuses what contradicts the form.
+    fn lines(&self) -> Result<Lines, Refusal> {
+        self.lines.map_or_else(|| Ok(Lines::default()), |lines| lines.for_format(self.output.format))
+    }
+
+    pub(crate) fn form(&self, lines: &Lines, hosts: &[Arc<Host>], screen: &Screen) -> Box<dyn Sink> {
         let stdout = screen.writer(Stream::Stdout);
         let terminal = screen.is_terminal(Stream::Stdout);
         match self.output.format {
@@ -271,8 +276,15 @@ impl Request<'_> {
                 return Box::new(Csv::new(stdout, options));
             }
         }
+        if lines.is_folded() {
+            let mut options = FoldOptions::default();
+            options.diff = lines.diff;
+            options.stdout = self.target(Stream::Stdout, screen);
+            options.stderr = self.target(Stream::Stderr, screen);
+            return Box::new(Fold::new(stdout, screen.writer(Stream::Stderr), options));
+        }
         let mut options = TextOptions::default();
-        options.prefix = !self.no_prefix;
+        options.prefix = !lines.no_prefix;
         options.stdout = self.target(Stream::Stdout, screen);
         options.stderr = self.target(Stream::Stderr, screen);
         let widest = hosts.iter().map(|host| host.name.width()).max().unwrap_or(0);
@@ -283,13 +295,16 @@ impl Request<'_> {
             table.text = options;
             return Box::new(Table::new(stdout, screen.writer(Stream::Stderr), table));
         }
-        Box::new(Text::new(stdout, screen.writer(Stream::Stderr), options))
+        let text = Text::new(stdout, screen.writer(Stream::Stderr), options);
+        if lines.ordered { Box::new(Ordered::new(text, hosts, SpoolSet::default())) } else { Box::new(text) }
     }
 
-    pub(crate) fn status(&self, screen: &Screen) -> Status<Writer> {
+    pub(crate) fn status(&self, lines: &Lines, screen: &Screen) -> Status<Writer> {
         let mut options = StatusOptions::default();
         options.verbose = self.output.verbose;
         options.quiet = self.output.quiet;
+        // Who decides whether the next wave begins wants to know at once.
+        options.grouped = lines.is_folded() && self.run.rollout.is_empty();
         options.color = self.target(Stream::Stderr, screen).color;
         Status::new(screen.own_writer(), options)
     }

@@ -7,7 +7,7 @@ const MAX_GATHERED_BYTES: usize = 64 * 1024;
 
 /// A writer that is given whole lines, many at a time.
 pub(super) struct Buffer<W> {
-    writer: W,
+    pub(super) writer: W,
     pub(super) gathered: Vec<u8>,
 }
 

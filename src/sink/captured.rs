@@ -90,6 +90,10 @@ impl Default for Captured {
 }
 
 impl Captured {
+    pub(super) fn into_spool(self) -> Spool {
+        self.spool
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.spool.is_empty()
     }

@@ -6,14 +6,18 @@
 
 mod buffer;
 mod captured;
+mod cause;
 mod csv;
 mod escape;
 #[cfg(test)]
 mod fixtures;
+mod fold;
 mod json;
 mod jsonl;
 mod lines;
 mod names;
+mod ordered;
+mod out;
 mod out_dir;
 mod result;
 #[cfg(test)]
@@ -24,9 +28,12 @@ mod text;
 
 pub use csv::{Csv, CsvOptions, csv_row};
 pub use escape::escape;
+pub use fold::{Fold, FoldOptions, Group};
 pub use json::{Json, JsonOptions};
 pub use jsonl::{JsonLines, JsonLinesOptions};
+pub use ordered::Ordered;
+pub use out::Target;
 pub use out_dir::OutDir;
 pub use status::{Status, StatusOptions};
 pub use table::{Table, TableOptions};
-pub use text::{Target, Text, TextOptions};
+pub use text::{Text, TextOptions};

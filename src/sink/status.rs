@@ -2,17 +2,18 @@
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::buffer::Buffer;
+use super::cause::{cause, words};
 use super::escape::escape;
 use super::names::fold_names;
 use crate::budget::Stop;
-use crate::error::ErrorKind;
+use crate::error::Phase;
 use crate::event::{Class, Event, EventKind, HostKeyAction, HostReport, Note, Sink, StopReason, Summary};
 use crate::host::Host;
+use crate::hostset;
 
 /// Above how many failures the summary repeats them, grouped by their cause.
 const FEW_FAILURES: usize = 5;
@@ -30,6 +31,9 @@ pub struct StatusOptions {
     pub quiet: bool,
     /// Colours how a host failed. Default: no.
     pub color: bool,
+    /// Says who failed at the end only, every host, grouped by status, phase and cause: what fits the folded form, where nobody
+    /// wants a line a host. Default: no.
+    pub grouped: bool,
 }
 
 /// Writes what fleet says of a run: each host that did not end well, as it happens, and one line of counts at the end.
@@ -58,6 +62,8 @@ pub struct Status<W> {
 
 struct Failure {
     class: Class,
+    /// Where groups are by phase too.
+    phase: Option<Phase>,
     cause: String,
     host: Arc<Host>,
 }
@@ -104,6 +110,8 @@ impl<W: Write + Send> Status<W> {
                 if is_loud {
                     self.summary(&mut out, summary);
                     self.without_record(&mut out);
+                }
+                if is_loud || self.options.grouped {
                     self.groups(&mut out);
                 }
             }
@@ -159,7 +167,7 @@ impl<W: Write + Send> Status<W> {
         if class == Class::Ok {
             return;
         }
-        if class != Class::NotStarted {
+        if class != Class::NotStarted && !self.options.grouped {
             let name = &report.host.name;
             let reason = report.reason().unwrap_or_default();
             let colored = if self.options.color { format!("\x1b[31m{}\x1b[0m", words(class)) } else { words(class) };
@@ -169,7 +177,8 @@ impl<W: Write + Send> Status<W> {
                 line(out, format_args!("{name}: {colored}: {}", escape(&reason)));
             }
         }
-        self.failures.push(Failure { class, cause: cause(report), host: Arc::clone(&report.host) });
+        let phase = report.phase().filter(|_| self.options.grouped && class != Class::NotStarted);
+        self.failures.push(Failure { class, phase, cause: cause(report), host: Arc::clone(&report.host) });
     }
 
     fn summary(&self, out: &mut String, summary: &Summary) {
@@ -210,26 +219,40 @@ impl<W: Write + Send> Status<W> {
         }
     }
 
-    /// Says again who failed, by cause: after hundreds of lines nobody can count them any more.
+    /// Says who failed, by cause: after hundreds of lines nobody can count them any more.
     fn groups(&mut self, out: &mut String) {
         let told = self.failures.iter().filter(|failure| failure.class != Class::NotStarted).count();
-        if told <= FEW_FAILURES {
+        let StatusOptions { grouped, quiet, .. } = self.options;
+        if told <= FEW_FAILURES && !grouped {
             self.failures.retain(|failure| failure.class == Class::NotStarted);
         }
-        self.failures.sort_by(|a, b| (a.class, &a.cause).cmp(&(b.class, &b.cause)));
-        let mut groups: Vec<&[Failure]> =
-            self.failures.chunk_by(|a, b| a.class == b.class && a.cause == b.cause).collect();
+        if quiet {
+            // Who stopped the run knows that others were not started.
+            self.failures.retain(|failure| failure.class != Class::NotStarted);
+        }
+        self.failures.sort_by(|a, b| a.key().cmp(&b.key()));
+        let mut groups: Vec<&[Failure]> = self.failures.chunk_by(|a, b| a.key() == b.key()).collect();
         groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
-        for group in groups.iter().take(MAX_GROUPS) {
-            let Some(Failure { class, cause, .. }) = group.first() else { continue };
-            let names = fold_names(group.iter().map(|failure| failure.host.name.as_str()));
+        // Nothing else names those hosts.
+        let most = if grouped { groups.len() } else { MAX_GROUPS };
+        for group in groups.iter().take(most) {
+            let Some(Failure { class, phase, cause, .. }) = group.first() else { continue };
+            let names = group.iter().map(|failure| failure.host.name.as_str());
+            let names = if grouped { hostset::fold(names) } else { fold_names(names) };
+            let phase = phase.map(|phase| format!(" in {phase}")).unwrap_or_default();
             let cause = if cause.is_empty() { String::new() } else { format!(": {}", escape(cause)) };
-            line(out, format_args!("{} {}{cause}: {names}", words(*class), group.len()));
+            line(out, format_args!("{} {}{phase}{cause}: {}", words(*class), group.len(), escape(&names)));
         }
-        if groups.len() > MAX_GROUPS {
-            let rest: usize = groups.iter().skip(MAX_GROUPS).map(|group| group.len()).sum();
-            line(out, format_args!("and {} with {} other causes", count(rest, "host"), groups.len() - MAX_GROUPS));
+        if groups.len() > most {
+            let rest: usize = groups.iter().skip(most).map(|group| group.len()).sum();
+            line(out, format_args!("and {} with {} other causes", count(rest, "host"), groups.len() - most));
         }
+    }
+}
+
+impl Failure {
+    fn key(&self) -> (Class, Option<Phase>, &str) {
+        (self.class, self.phase, &self.cause)
     }
 }
 
@@ -280,43 +303,8 @@ fn stopping(out: &mut String, stop: Stop, reason: StopReason, running: &[Arc<Hos
     line(out, format_args!("stopping: {why}{what}{hint}"));
 }
 
-/// Returns the cause to group by: the reason without what differs from host to host.
-fn cause(report: &HostReport) -> String {
-    let class = report.class();
-    // Why a stopped run did not start a host has been said; why a secret was not tried has not.
-    let is_by_breaker = report.error.as_ref().is_some_and(|error| error.kind() == ErrorKind::Breaker);
-    let is_told = class != Class::NotStarted || is_by_breaker;
-    let reason = report.reason().filter(|reason| is_told && *reason != words(class));
-    let cause = without_host(&reason.unwrap_or_default(), &report.host);
-    match (&report.error, cause.split_once(": ")) {
-        // What follows are fingerprints.
-        (Some(error), Some((what, _))) if error.kind() == ErrorKind::HostKey => what.to_owned(),
-        _ => cause,
-    }
-}
-
-/// Replaces names and addresses by `…`.
-fn without_host(text: &str, host: &Host) -> String {
-    let known_hosts_name = host.known_hosts_name();
-    let words = text.split(' ').map(|word| {
-        let core = word.trim_end_matches([':', ',', ';']);
-        let is_host = [&host.name, &host.address, &known_hosts_name].iter().any(|name| *name == core)
-            || core.parse::<SocketAddr>().is_ok()
-            || core.parse::<IpAddr>().is_ok();
-        match word.strip_prefix(core) {
-            Some(punctuation) if is_host => format!("…{punctuation}"),
-            _ => word.to_owned(),
-        }
-    });
-    words.collect::<Vec<_>>().join(" ")
-}
-
 fn line(out: &mut String, text: fmt::Arguments<'_>) {
     let _ = writeln!(out, "fleet: {text}");
-}
-
-fn words(class: Class) -> String {
-    class.as_str().replace('_', " ")
 }
 
 fn count(number: impl Into<CountOf>, noun: &str) -> String {
@@ -362,7 +350,7 @@ fn bytes(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Error, Phase};
+    use crate::error::{Error, ErrorKind};
     use crate::sink::fixtures::{event, exited, failed, finished, host, note, run_finished};
 
     fn written(options: StatusOptions, events: &[Event]) -> String {
@@ -467,6 +455,32 @@ mod tests {
              fleet: not started 1: z\n"
         );
         assert!(!text.contains("fleet: z: "), "{text}");
+    }
+
+    #[test]
+    fn grouped_failures_are_told_at_the_end_and_all_of_them() {
+        let refused = |name: &str, phase| failed(name, Error::new(ErrorKind::Connect, "refused").in_phase(phase));
+        let mut events = vec![
+            refused("db1", Phase::Connect),
+            refused("db2", Phase::Connect),
+            refused("db3", Phase::Banner),
+            exited("web1", 2),
+        ];
+        events.extend((0..20).map(|n| failed(&format!("x{n}"), Error::new(ErrorKind::Login, format!("no. {n}")))));
+        events.extend([finished("z", Class::NotStarted), run_finished(&[])]);
+        let options = StatusOptions { grouped: true, ..StatusOptions::default() };
+        let text = written(options, &events);
+        let (head, groups) = text.split_once(" in 1.9s\n").unwrap();
+        assert_eq!(head, "fleet: 0 hosts: 0 ok");
+        assert!(
+            groups.starts_with(
+                "fleet: unreachable 2 in connect: refused: db[1-2]\nfleet: failed 1: exit status 2: web1\n"
+            )
+        );
+        assert!(groups.contains("fleet: unreachable 1 in banner: refused: db3\n"), "{groups}");
+        assert_eq!(groups.lines().count(), 24);
+        let quiet = written(StatusOptions { quiet: true, ..options }, &events);
+        assert_eq!(quiet, groups.replace("fleet: not started 1: z\n", ""));
     }
 
     #[test]

@@ -4,31 +4,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Write};
 
-use super::buffer::Buffer;
-use super::escape::append_visible;
 use super::lines::Lines;
+use super::out::{Out, Target};
 use crate::event::{Event, EventKind, Sink, Stream};
-
-/// What is known of where a stream goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Target {
-    /// A terminal reads it: names are padded alike, control characters are written out, and a carriage return starts a new
-    /// line. Otherwise bytes pass through untouched.
-    pub terminal: bool,
-    /// Names are coloured.
-    pub color: bool,
-}
-
-impl Target {
-    /// A file, a pipe, a program: bytes pass through untouched.
-    pub const PLAIN: Self = Self { terminal: false, color: false };
-
-    /// Describes a terminal.
-    pub fn terminal(color: bool) -> Self {
-        Self { terminal: true, color }
-    }
-}
 
 /// How [`Text`] writes.
 #[derive(Clone, Copy, Debug)]
@@ -98,17 +76,12 @@ struct HostStream {
     lines: Lines,
 }
 
-struct Out<W> {
-    buffer: Buffer<W>,
-    target: Target,
-}
-
 impl<O: Write + Send, E: Write + Send> Text<O, E> {
     /// Writes standard output to `stdout` and standard error to `stderr`; neither needs a buffer.
     pub fn new(stdout: O, stderr: E, options: TextOptions) -> Self {
         Self {
-            stdout: Out { buffer: Buffer::new(stdout), target: options.stdout },
-            stderr: Out { buffer: Buffer::new(stderr), target: options.stderr },
+            stdout: Out::new(stdout, options.stdout),
+            stderr: Out::new(stderr, options.stderr),
             options,
             running: HashMap::new(),
         }
@@ -117,8 +90,8 @@ impl<O: Write + Send, E: Write + Send> Text<O, E> {
     fn output(&mut self, name: &str, stream: Stream, bytes: &[u8]) -> io::Result<()> {
         if !self.running.contains_key(name) {
             let running = Running {
-                stdout: self.host_stream(name, self.options.stdout, COLOR_STDOUT),
-                stderr: self.host_stream(name, self.options.stderr, COLOR_STDERR),
+                stdout: self.host_stream(name, self.options.stdout, ":"),
+                stderr: self.host_stream(name, self.options.stderr, RED_COLON),
             };
             self.running.insert(name.to_owned(), running);
         }
@@ -144,10 +117,13 @@ impl<O: Write + Send, E: Write + Send> Text<O, E> {
         stdout.and(running.stderr.finish(&mut self.stderr, keep_open))
     }
 
-    fn host_stream(&self, name: &str, target: Target, color: &str) -> HostStream {
+    fn host_stream(&self, name: &str, target: Target, colored_colon: &str) -> HostStream {
         let mut prefix = Vec::new();
         if self.options.prefix {
-            let label = if target.color { format!("\x1b[{color}m{name}:\x1b[0m ") } else { format!("{name}: ") };
+            let label = match target.color {
+                true => format!("\x1b[{}m{name}{colored_colon}\x1b[0m ", color_of(name)),
+                false => format!("{name}: "),
+            };
             prefix.extend_from_slice(label.as_bytes());
             if target.terminal {
                 let padding = self.options.name_columns.saturating_sub((self.options.columns)(name));
@@ -158,8 +134,21 @@ impl<O: Write + Send, E: Write + Send> Text<O, E> {
     }
 }
 
-const COLOR_STDOUT: &str = "36";
-const COLOR_STDERR: &str = "33";
+/// Tells standard error from standard output where both are coloured.
+const RED_COLON: &str = "\x1b[0;31m:";
+
+/// Colours that can be read on a light and on a dark background; red is for failures.
+const COLORS: [&str; 10] = ["36", "32", "33", "35", "34", "1;36", "1;32", "1;33", "1;35", "1;34"];
+
+/// Returns the colour of a host: the same in every run.
+fn color_of(name: &str) -> &'static str {
+    // FNV-1a: the hashes of std may change with its version.
+    let hash = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let place = usize::try_from((hash ^ (hash >> 32)) % COLORS.len() as u64).unwrap_or(0);
+    COLORS.get(place).copied().unwrap_or("36")
+}
 
 impl HostStream {
     fn push<W: Write>(&mut self, bytes: &[u8], out: &mut Out<W>, keep_open: bool) -> io::Result<()> {
@@ -170,34 +159,6 @@ impl HostStream {
     fn finish<W: Write>(&mut self, out: &mut Out<W>, keep_open: bool) -> io::Result<()> {
         let Self { prefix, lines } = self;
         lines.finish(&mut |line, eol| out.line(prefix, line, eol || !keep_open))
-    }
-}
-
-impl<W: Write> Out<W> {
-    fn line(&mut self, prefix: &[u8], line: &[u8], newline: bool) -> io::Result<()> {
-        let out = &mut self.buffer.gathered;
-        if self.target.terminal {
-            append_line_visibly(out, prefix, line);
-        } else {
-            out.extend_from_slice(prefix);
-            out.extend_from_slice(line);
-        }
-        if newline {
-            out.push(b'\n');
-        }
-        self.buffer.end_line()
-    }
-}
-
-/// A carriage return rewrites a line on a terminal, which would hide what stood there: each part gets its own line.
-fn append_line_visibly(out: &mut Vec<u8>, prefix: &[u8], line: &[u8]) {
-    let mut parts = line.split(|byte| *byte == b'\r').filter(|part| !part.is_empty());
-    out.extend_from_slice(prefix);
-    append_visible(out, parts.next().unwrap_or_default());
-    for part in parts {
-        out.push(b'\n');
-        out.extend_from_slice(prefix);
-        append_visible(out, part);
     }
 }
 
@@ -290,6 +251,20 @@ mod tests {
         ];
         let (stdout, _) = written(on_terminal(), &events);
         assert_eq!(stdout, "a:     secret\na:     shown\na:     \na:     \\x1b[2J\nweb01: x\n");
+    }
+
+    #[test]
+    fn a_host_has_one_colour_and_many_hosts_have_many() {
+        let options = TextOptions { stdout: Target::terminal(true), stderr: Target::terminal(true), ..on_terminal() };
+        let events =
+            |name| [output(name, Stream::Stdout, b"x"), output(name, Stream::Stderr, b"y"), finished(name, Class::Ok)];
+        let (stdout, stderr) = written(options, &events("web01"));
+        let color = color_of("web01");
+        assert_eq!(stdout, format!("\x1b[{color}mweb01:\x1b[0m x\n"));
+        assert_eq!(stderr, format!("\x1b[{color}mweb01\x1b[0;31m:\x1b[0m y\n"));
+        assert_eq!(written(options, &events("web01")).0, stdout);
+        let colors: std::collections::HashSet<_> = (1..=100).map(|n| color_of(&format!("web{n:02}"))).collect();
+        assert_eq!(colors.len(), COLORS.len());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 pub use input::Input;
 pub(crate) use input::Piece;
 use store::{Body, Content, Store};
@@ -57,6 +57,11 @@ impl SpoolSet {
     /// Makes a set whose spill file is in `dir`.
     pub fn with_memory_in(bytes: usize, dir: impl Into<PathBuf>) -> Self {
         Self(Arc::new(Store::new(bytes, dir.into())))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn free_memory(&self) -> usize {
+        self.0.free_memory()
     }
 
     /// Starts a spool.
@@ -158,6 +163,19 @@ impl Spool {
     /// Starts reading from the first byte, without holding everything in memory.
     pub fn reader(&self) -> SpoolReader {
         SpoolReader { spool: self.clone(), position: 0 }
+    }
+
+    /// Returns what equal spools of one set have in common, and others by chance only.
+    pub(crate) fn fingerprint(&self) -> (u64, u64) {
+        self.0.as_ref().map_or((0, 0), |content| content.fingerprint())
+    }
+
+    /// Makes the error of a reader that failed.
+    pub(crate) fn cannot_read(&self, error: io::Error) -> Error {
+        match &self.0 {
+            Some(content) => content.body().cannot_read(error),
+            None => Error::new(ErrorKind::LocalFile, "cannot read an empty spool").caused_by(error),
+        }
     }
 
     /// Tells whether both hold the same bytes; at once where they share one copy or differ in length.

@@ -287,6 +287,10 @@ impl Content {
     pub(super) fn body(&self) -> &Body {
         &self.body
     }
+
+    pub(super) fn fingerprint(&self) -> (u64, u64) {
+        (self.key.len, self.key.hash)
+    }
 }
 
 impl Drop for Content {

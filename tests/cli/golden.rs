@@ -1,5 +1,6 @@
 //! What is said word by word: here without contacting anything, in `runs` and `trust` by simulated hosts.
 
+mod folds;
 mod forms;
 mod runs;
 mod trust;

@@ -3,8 +3,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use fleet::Pattern;
 
+use super::super::exit::Refusal;
+use super::super::usage;
 use super::values::{ProgressWhen, flag, progress};
-use crate::cli::exit::Refusal;
 
 /// What is shown.
 #[derive(Args, Debug)]
@@ -47,7 +48,7 @@ pub(crate) struct Output {
 }
 
 /// What is shown of a command's lines.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct Lines {
     /// Leave `HOST: ` out; a file or pipe gets the bytes exactly
@@ -56,6 +57,21 @@ pub(crate) struct Lines {
     /// Also write HOST.stdout, HOST.stderr and results.jsonl into a new or empty directory
     #[arg(short = 'O', long, value_name = "DIR", env = "FLEET_OUT_DIR", hide_env = true)]
     pub(crate) out_dir: Option<PathBuf>,
+    /// Show hosts that wrote the same once, when the run ends; on a terminal also while it goes on
+    #[arg(short = 'b', long, value_parser = flag(), conflicts_with_all = ["no_prefix", "select_regex"], env = "FLEET_FOLD", hide_env = true)]
+    pub(crate) fold: bool,
+    /// As -b, and of all but the largest group only what differs from it
+    #[arg(long, value_parser = flag(), conflicts_with_all = ["no_prefix", "select_regex"], env = "FLEET_DIFF", hide_env = true)]
+    pub(crate) diff: bool,
+    /// Keep what a host writes together, in the order of the hosts
+    #[arg(
+        long,
+        value_parser = flag(),
+        conflicts_with_all = ["fold", "diff", "select_regex"],
+        env = "FLEET_ORDERED",
+        hide_env = true
+    )]
+    pub(crate) ordered: bool,
     /// Show what the named groups of RE find in stdout, as a table or in the form chosen
     #[arg(long, value_name = "RE", env = "FLEET_SELECT_REGEX", hide_env = true)]
     select_regex: Option<String>,
@@ -71,6 +87,36 @@ impl Lines {
             return Err(Refusal::usage("-N has no meaning with --select-regex, whose table has no prefix"));
         }
         Ok(Some(pattern))
+    }
+
+    /// Tells whether hosts that wrote the same are shown once.
+    pub(crate) fn is_folded(&self) -> bool {
+        self.fold || self.diff
+    }
+
+    /// Tells whether what hosts write is kept before it is shown.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.is_folded() || self.ordered
+    }
+
+    /// Refuses what only the text form has, where another form is asked for; a variable gives way to a flag.
+    pub(crate) fn for_format(&self, format: Format) -> Result<Self, Refusal> {
+        if format == Format::Text {
+            return Ok(self.clone());
+        }
+        let flags = [
+            ("-N", "no_prefix", self.no_prefix),
+            ("-b", "fold", self.fold),
+            ("--diff", "diff", self.diff),
+            ("--ordered", "ordered", self.ordered),
+        ];
+        let is_typed = |id: &str| usage::is_flag(std::env::args_os(), id);
+        match flags.into_iter().find(|(_, id, is_set)| *is_set && (is_typed(id) || !is_typed("format"))) {
+            Some((flag, ..)) => {
+                Err(Refusal::usage(format!("{flag} is for the text form, not for --format {}", format.name())))
+            }
+            None => Ok(Self::default()),
+        }
     }
 }
 

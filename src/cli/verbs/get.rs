@@ -23,7 +23,7 @@ pub(crate) fn run(args: &Get, screen: &Screen) -> Result<ExitCode, Refusal> {
         timeout: args.timeout.timeout,
         ending: None,
         become_user: None,
-        no_prefix: false,
+        lines: None,
         pattern: None,
         out_dir: None,
         same_output: None,

@@ -15,7 +15,7 @@ pub(crate) fn run(args: &Ping, screen: &Screen) -> Result<ExitCode, Refusal> {
         timeout: None,
         ending: None,
         become_user: None,
-        no_prefix: false,
+        lines: None,
         pattern: None,
         out_dir: None,
         same_output: None,

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Script, screen: &Screen) -> Result<ExitCode, Refusal> {
         timeout: args.timeout.timeout,
         ending: Some(&args.ending),
         become_user: Some(&args.become_user),
-        no_prefix: args.lines.no_prefix,
+        lines: Some(&args.lines),
         pattern: args.lines.pattern()?,
         out_dir: args.lines.out_dir.as_deref(),
         same_output: args.same.same_output,

@@ -11,7 +11,7 @@ use fleet::pool::RunControl;
 use fleet::ssh::KeyScan;
 use fleet::{Event, EventKind, Host, Outputs, Sink, SshTransport, Stop, Stream, Summary, hostset};
 
-use crate::cli::args::{Format, LOGIN_FLAGS, Trust};
+use crate::cli::args::{Format, LOGIN_FLAGS, Lines, Trust};
 use crate::cli::exit::{self, Refusal};
 use crate::cli::plan::Selection;
 use crate::cli::prompt;
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Trust, screen: &Screen) -> Result<ExitCode, Refusal> {
         timeout: None,
         ending: None,
         become_user: None,
-        no_prefix: false,
+        lines: None,
         pattern: None,
         out_dir: None,
         same_output: None,
@@ -90,8 +90,8 @@ impl Visit<'_> {
         let on_close = self.control.clone();
         self.screen.on_close(move || on_close.stop(Stop::Abort, StopReason::Output));
         let _listener = signal::Listener::start(self.control.clone(), self.screen.clone())?;
-        let mut form = self.request.form(&self.hosts, self.screen);
-        let mut status = self.request.status(self.screen);
+        let mut form = self.request.form(&Lines::default(), &self.hosts, self.screen);
+        let mut status = self.request.status(&Lines::default(), self.screen);
         let mut changed = ChangedKeys::default();
         let mut told = Told { sinks: vec![&mut *form, &mut status, &mut changed], run: None };
         let (mut summary, seen) = self.look(transport, &mut told)?;
