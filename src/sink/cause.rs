@@ -29,15 +29,23 @@ pub(super) fn words(class: Class) -> String {
 /// Replaces names and addresses by `…`.
 fn without_host(text: &str, host: &Host) -> String {
     let known_hosts_name = host.known_hosts_name();
-    let words = text.split(' ').map(|word| {
+    let is_own = |text: &str| [&host.name, &host.address, &known_hosts_name].iter().any(|name| *name == text);
+    let is_host = |text: &str| {
+        let is_port = |port: &str| port.parse::<u16>().is_ok();
+        is_own(text)
+            || text.parse::<SocketAddr>().is_ok()
+            || text.parse::<IpAddr>().is_ok()
+            || text.rsplit_once(':').is_some_and(|(name, port)| is_own(name) && is_port(port))
+    };
+    let one = |word: &str| {
         let core = word.trim_end_matches([':', ',', ';']);
-        let is_host = [&host.name, &host.address, &known_hosts_name].iter().any(|name| *name == core)
-            || core.parse::<SocketAddr>().is_ok()
-            || core.parse::<IpAddr>().is_ok();
-        match word.strip_prefix(core) {
-            Some(punctuation) if is_host => format!("…{punctuation}"),
-            _ => word.to_owned(),
+        let rest = word.get(core.len()..).unwrap_or_default();
+        if is_host(core) {
+            return format!("…{rest}");
         }
-    });
-    words.collect::<Vec<_>>().join(" ")
+        // A file of the host's, as in `out/web01/log`.
+        let parts: Vec<&str> = core.split('/').map(|part| if part == host.name { "…" } else { part }).collect();
+        parts.join("/") + rest
+    };
+    text.split(' ').map(one).collect::<Vec<_>>().join(" ")
 }

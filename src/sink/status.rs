@@ -1,5 +1,6 @@
 //! What fleet itself says of a run: lines that start with `fleet: `.
 
+use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -15,10 +16,11 @@ use crate::event::{Class, Event, EventKind, HostKeyAction, HostReport, Note, Sin
 use crate::host::Host;
 use crate::hostset;
 
-/// Above how many failures the summary repeats them, grouped by their cause.
+/// Above how many failures the summary repeats them, grouped by their cause; and how many with one cause have lines of their
+/// own before the others are left to the summary.
 const FEW_FAILURES: usize = 5;
 
-/// How many groups of failures the summary shows at most.
+/// How many groups the summary shows at most of those whose hosts have all had lines of their own.
 const MAX_GROUPS: usize = 12;
 
 /// How [`Status`] writes.
@@ -36,7 +38,7 @@ pub struct StatusOptions {
     pub grouped: bool,
 }
 
-/// Writes what fleet says of a run: each host that did not end well, as it happens, and one line of counts at the end.
+/// Writes what fleet says of a run: the hosts that did not end well, as it happens, and one line of counts at the end.
 ///
 /// ```text
 /// fleet: web01: unreachable: key exchange timed out after 10s
@@ -44,8 +46,10 @@ pub struct StatusOptions {
 /// fleet: 20 hosts: 18 ok, 1 failed, 1 unreachable in 1.9s (3 host keys recorded)
 /// ```
 ///
-/// After more than 5 failures the counts are followed by the failures, the most frequent cause first, with the hosts
-/// folded. Hosts that were never started have no line of their own, only such a group.
+/// After more than 5 failures the counts are followed by all of them, grouped by status, phase and cause, the largest group
+/// first, with the hosts folded. Of those with one cause 5 have a line of their own before that, unless
+/// [`StatusOptions::verbose`] asks for each, or [`StatusOptions::quiet`] for no summary. Hosts that were never started are in a
+/// group only.
 pub struct Status<W> {
     buffer: Buffer<W>,
     options: StatusOptions,
@@ -58,13 +62,27 @@ pub struct Status<W> {
     files: u64,
     bytes: u64,
     failures: Vec<Failure>,
+    /// How many hosts failed alike.
+    alike: HashMap<Kind, usize>,
+}
+
+/// What failures have in common that are told together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Kind {
+    class: Class,
+    phase: Option<Phase>,
+    cause: String,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.cause.is_empty() { "" } else { ": " })?;
+        f.write_str(&escape(&self.cause))
+    }
 }
 
 struct Failure {
-    class: Class,
-    /// Where groups are by phase too.
-    phase: Option<Phase>,
-    cause: String,
+    kind: Kind,
     host: Arc<Host>,
 }
 
@@ -82,6 +100,7 @@ impl<W: Write + Send> Status<W> {
             files: 0,
             bytes: 0,
             failures: Vec::new(),
+            alike: HashMap::new(),
         }
     }
 
@@ -167,7 +186,12 @@ impl<W: Write + Send> Status<W> {
         if class == Class::Ok {
             return;
         }
-        if class != Class::NotStarted && !self.options.grouped {
+        let kind = Kind { class, phase: report.phase(), cause: cause(report) };
+        let alike = self.alike.entry(kind.clone()).or_default();
+        *alike += 1;
+        let is_told =
+            !self.options.grouped && (*alike <= FEW_FAILURES || self.options.verbose > 0 || self.options.quiet);
+        if class != Class::NotStarted && is_told {
             let name = &report.host.name;
             let reason = report.reason().unwrap_or_default();
             let colored = if self.options.color { format!("\x1b[31m{}\x1b[0m", words(class)) } else { words(class) };
@@ -177,8 +201,10 @@ impl<W: Write + Send> Status<W> {
                 line(out, format_args!("{name}: {colored}: {}", escape(&reason)));
             }
         }
-        let phase = report.phase().filter(|_| self.options.grouped && class != Class::NotStarted);
-        self.failures.push(Failure { class, phase, cause: cause(report), host: Arc::clone(&report.host) });
+        if class != Class::NotStarted && !is_told && !self.options.grouped && *alike == FEW_FAILURES + 1 {
+            line(out, format_args!("more hosts {}{kind} (listed at the end; -v shows each)", words(class)));
+        }
+        self.failures.push(Failure { kind, host: Arc::clone(&report.host) });
     }
 
     fn summary(&self, out: &mut String, summary: &Summary) {
@@ -221,38 +247,42 @@ impl<W: Write + Send> Status<W> {
 
     /// Says who failed, by cause: after hundreds of lines nobody can count them any more.
     fn groups(&mut self, out: &mut String) {
-        let told = self.failures.iter().filter(|failure| failure.class != Class::NotStarted).count();
+        let is_started = |failure: &Failure| failure.kind.class != Class::NotStarted;
         let StatusOptions { grouped, quiet, .. } = self.options;
-        if told <= FEW_FAILURES && !grouped {
-            self.failures.retain(|failure| failure.class == Class::NotStarted);
+        if !grouped && self.failures.iter().filter(|failure| is_started(failure)).count() <= FEW_FAILURES {
+            self.failures.retain(|failure| !is_started(failure));
         }
         if quiet {
             // Who stopped the run knows that others were not started.
-            self.failures.retain(|failure| failure.class != Class::NotStarted);
+            self.failures.retain(is_started);
         }
-        self.failures.sort_by(|a, b| a.key().cmp(&b.key()));
-        let mut groups: Vec<&[Failure]> = self.failures.chunk_by(|a, b| a.key() == b.key()).collect();
+        self.failures.sort_by(|a, b| a.kind.cmp(&b.kind));
+        let mut groups: Vec<&[Failure]> = self.failures.chunk_by(|a, b| a.kind == b.kind).collect();
         groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
-        // Nothing else names those hosts.
-        let most = if grouped { groups.len() } else { MAX_GROUPS };
-        for group in groups.iter().take(most) {
-            let Some(Failure { class, phase, cause, .. }) = group.first() else { continue };
+        // Whoever had no line of their own is named here, however many groups and names that makes.
+        let are_told = |group: &[Failure]| !grouped && group.len() <= FEW_FAILURES && group.iter().all(is_started);
+        let (mut shown, mut left_out) = (0, 0);
+        for group in &groups {
+            let Some(Failure { kind, .. }) = group.first() else { continue };
+            if shown >= MAX_GROUPS && are_told(group) {
+                left_out += group.len();
+                continue;
+            }
+            shown += 1;
             let names = group.iter().map(|failure| failure.host.name.as_str());
-            let names = if grouped { hostset::fold(names) } else { fold_names(names) };
-            let phase = phase.map(|phase| format!(" in {phase}")).unwrap_or_default();
-            let cause = if cause.is_empty() { String::new() } else { format!(": {}", escape(cause)) };
-            line(out, format_args!("{} {}{phase}{cause}: {}", words(*class), group.len(), escape(&names)));
+            let names = if are_told(group) { fold_names(names) } else { hostset::fold(names) };
+            let is_ambiguous = |other: &&&[Failure]| {
+                other.first().is_some_and(|Failure { kind: other, .. }| {
+                    (other.class, &other.cause) == (kind.class, &kind.cause) && other.phase != kind.phase
+                })
+            };
+            let phase = kind.phase.filter(|_| groups.iter().any(|other| is_ambiguous(&other)));
+            let phase = phase.map_or_else(String::new, |phase| format!(" in {phase}"));
+            line(out, format_args!("{} {}{phase}{kind}: {names}", words(kind.class), group.len()));
         }
-        if groups.len() > most {
-            let rest: usize = groups.iter().skip(most).map(|group| group.len()).sum();
-            line(out, format_args!("and {} with {} other causes", count(rest, "host"), groups.len() - most));
+        if left_out > 0 {
+            line(out, format_args!("and {} with {} other causes", count(left_out, "host"), groups.len() - shown));
         }
-    }
-}
-
-impl Failure {
-    fn key(&self) -> (Class, Option<Phase>, &str) {
-        (self.class, self.phase, &self.cause)
     }
 }
 
@@ -455,6 +485,95 @@ mod tests {
              fleet: not started 1: z\n"
         );
         assert!(!text.contains("fleet: z: "), "{text}");
+    }
+
+    fn many(count: usize) -> Vec<Event> {
+        let mut events: Vec<Event> =
+            (1..=count).map(|number| failed(&format!("db{number:03}"), timeout(Phase::KeyExchange))).collect();
+        events.push(exited("web1", 3));
+        events.push(run_finished(&[]));
+        events
+    }
+
+    #[test]
+    fn hosts_that_fail_alike_are_left_to_the_summary_after_some_lines() {
+        let text = written(StatusOptions::default(), &many(400));
+        let (before, groups) = text.split_once(" in 1.9s\n").unwrap();
+        let lines: Vec<&str> = before.lines().collect();
+        assert_eq!(lines.len(), 8, "{before}");
+        assert_eq!(lines[4], "fleet: db005: unreachable: key exchange timed out after 10s");
+        let more = "fleet: more hosts unreachable: key exchange timed out after 10s (listed at the end; -v shows each)";
+        assert_eq!(lines[5], more);
+        assert_eq!(lines[6], "fleet: web1: failed: exit status 3");
+        assert_eq!(
+            groups,
+            "fleet: unreachable 400: key exchange timed out after 10s: db[001-400]\n\
+             fleet: failed 1: exit status 3: web1\n"
+        );
+    }
+
+    #[test]
+    fn verbose_and_quiet_tell_every_failure_as_it_comes() {
+        let verbose = StatusOptions { verbose: 1, ..StatusOptions::default() };
+        let quiet = StatusOptions { quiet: true, ..StatusOptions::default() };
+        for options in [verbose, quiet] {
+            let text = written(options, &many(400));
+            assert_eq!(text.matches(": unreachable: key exchange timed out after 10s\n").count(), 400);
+            assert!(!text.contains("more hosts"), "{text}");
+        }
+    }
+
+    #[test]
+    fn whoever_has_no_line_is_named_at_the_end() {
+        let name = |number: usize| format!("{}-{}", "x".repeat(20), char::from(b'a' + (number % 26) as u8));
+        let mut events: Vec<Event> = (0..26).map(|number| failed(&name(number), timeout(Phase::Login))).collect();
+        // More groups than are shown of those that have had their lines.
+        events.extend((0..20).map(|number| exited(&format!("one{number}"), number + 10)));
+        events.push(run_finished(&[]));
+        let text = written(StatusOptions::default(), &events);
+        let line = text.lines().find(|line| line.starts_with("fleet: unreachable 26: ")).unwrap();
+        assert!((0..26).all(|number| line.contains(&name(number))), "{line}");
+        assert!(text.ends_with("fleet: and 9 hosts with 9 other causes\n"), "{text}");
+    }
+
+    #[test]
+    fn causes_that_differ_in_the_hosts_own_names_alone_are_one() {
+        let what = [
+            |name: &str| format!("cannot resolve {name}"),
+            |name: &str| format!("cannot connect to {name}:22: connection refused"),
+            |name: &str| format!("cannot write out/{name}/log"),
+        ];
+        let fail = |name: &str, what: &fn(&str) -> String| {
+            failed(name, Error::new(ErrorKind::Connect, what(name)).in_phase(Phase::Connect))
+        };
+        let mut events: Vec<Event> = Vec::new();
+        for what in what {
+            let what: fn(&str) -> String = what;
+            events.extend(["db1", "db2", "db3"].map(|name| fail(name, &what)));
+        }
+        events.push(run_finished(&[]));
+        let text = written(StatusOptions::default(), &events);
+        let (_, groups) = text.split_once(" in 1.9s\n").unwrap();
+        assert_eq!(
+            groups,
+            "fleet: unreachable 3: cannot connect to …: connection refused: db[1-3]\n\
+             fleet: unreachable 3: cannot resolve …: db[1-3]\n\
+             fleet: unreachable 3: cannot write out/…/log: db[1-3]\n"
+        );
+    }
+
+    #[test]
+    fn one_cause_in_two_phases_is_two_groups() {
+        let ended = |name: &str, phase| failed(name, Error::new(ErrorKind::Disconnected, "gone").in_phase(phase));
+        let mut events: Vec<Event> = ["a1", "a2", "a3", "a4"].map(|name| ended(name, Phase::Banner)).into();
+        events.extend(["b1", "b2"].map(|name| ended(name, Phase::Login)));
+        events.push(run_finished(&[]));
+        let text = written(StatusOptions::default(), &events);
+        assert!(
+            text.ends_with(
+                "fleet: unreachable 4 in banner: gone: a[1-4]\nfleet: unreachable 2 in login: gone: b[1-2]\n"
+            )
+        );
     }
 
     #[test]
