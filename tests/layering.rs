@@ -35,7 +35,7 @@ const LEVELS: [(&str, u8); 21] = [
 const TOP: (&str, u8) = ("pool", 5);
 
 /// Where each crate may be named: a directory, or one file.
-const HOMES: [(&str, &str); 9] = [
+const HOMES: [(&str, &str); 10] = [
     ("ssh2", "ssh/"),
     ("libssh2_sys", "ssh/"),
     ("mio", "ssh/bastion/"),
@@ -44,6 +44,7 @@ const HOMES: [(&str, &str); 9] = [
     ("clap", "cli/"),
     ("indicatif", "cli/progress.rs"),
     ("rpassword", "cli/"),
+    ("rustix", "cli/"),
     ("signal_hook", "cli/"),
 ];
 

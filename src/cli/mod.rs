@@ -2,6 +2,7 @@
 
 mod args;
 mod complete;
+mod enter;
 mod exit;
 mod habits;
 mod keys;
@@ -9,6 +10,7 @@ mod plan;
 mod progress;
 mod prompt;
 mod run;
+mod running;
 mod screen;
 mod signal;
 mod stdin;

@@ -15,18 +15,18 @@ use fleet::sink::{
 use fleet::spool::SpoolSet;
 use fleet::transport::{PASSWORD_NEEDED, TERMINAL_NEEDED};
 use fleet::{
-    Class, ErrorKind, Event, EventKind, Host, Operation, Outputs, Pattern, Pool, Sink, SshTransport, Stop, Stream,
-    Transport, hostset,
+    Class, ErrorKind, Event, EventKind, Host, Operation, Outputs, Pattern, Pool, Route, Sink, SshTransport, Stop,
+    Stream, Transport, hostset,
 };
 use unicode_width::UnicodeWidthStr;
 
 use super::args::{BecomeUser, ColorWhen, Connect, Ending, Format, Lines, Output, ProgressWhen, Run, Select};
 use super::exit::{self, Refusal};
-use super::keys;
 use super::plan::{self, Selection};
 use super::progress::Progress;
 use super::prompt;
 use super::screen::{Screen, Writer, json_line};
+use super::{enter, keys};
 use super::{signal, usage};
 
 /// To how many columns names are padded at most.
@@ -165,6 +165,7 @@ impl Request<'_> {
         sinks.push(&mut in_vain);
 
         let _listener = signal::Listener::start(control.clone(), screen.clone())?;
+        let _enter = self.listen_to_enter(&hosts, &control, screen)?;
         let mut decide = |end: &WaveEnd| prompt::next_wave(end, &control, screen);
         let mut outputs = sinks.iter_mut().fold(Outputs::new(), |outputs, sink| outputs.sink(&mut **sink));
         if let Some(pattern) = &self.pattern {
@@ -191,6 +192,18 @@ impl Request<'_> {
 
     fn check_become_user(&self, hosts: &[Arc<Host>]) -> Result<(), Refusal> {
         self.become_user.map_or(Ok(()), |flags| flags.check(hosts.iter().map(|host| &**host)))
+    }
+
+    /// Listens to Enter where nobody else may ask something on the terminal meanwhile.
+    fn listen_to_enter(
+        &self,
+        hosts: &[Arc<Host>],
+        control: &RunControl,
+        screen: &Screen,
+    ) -> Result<Option<enter::Watcher>, Refusal> {
+        // A `ProxyCommand` such as ssh may ask for a password.
+        let may_be_asked = self.run.confirm || hosts.iter().any(|host| matches!(host.route, Route::Command(_)));
+        if may_be_asked { Ok(None) } else { Ok(enter::Watcher::start(control.clone(), screen.clone())?) }
     }
 
     /// Says how the keys of hosts that were installed anew are replaced.

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use fleet::Stream;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -18,6 +19,9 @@ const CLEAR_LINE: &[u8] = b"\r\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
 /// How many columns at the end of each line of a foot stay free, for a `^C` that the terminal shows.
 const FREE_COLUMNS: usize = 3;
+
+/// How soon an Enter is heard of after the terminal has shown it, at the latest.
+const QUIET: Duration = Duration::from_millis(50);
 
 /// Both outputs of the program. Clones are the same screen.
 #[derive(Clone)]
@@ -34,6 +38,8 @@ struct State {
     shown: Vec<String>,
     /// Whether somebody is asked something, and the feet stay away.
     is_asking: bool,
+    /// When lines were last written to a terminal.
+    last_line: Option<Instant>,
     /// Whether the terminal's cursor stands behind an unfinished line.
     is_mid_line: bool,
     /// Which of both outputs nobody reads any more.
@@ -128,6 +134,17 @@ impl Screen {
         }
     }
 
+    /// Takes note of an Enter that the terminal has shown: the cursor stands a line below where it was left.
+    pub(crate) fn enter_pressed(&self) {
+        let mut state = self.lock();
+        state.is_mid_line = false;
+        // With lines just written nobody knows whether they came before it or after: then the feet's old lines stay.
+        let is_quiet = state.last_line.is_none_or(|at| at.elapsed() > QUIET);
+        if self.is_terminal(Stream::Stderr) && !state.shown.is_empty() && is_quiet {
+            let _ = write_to(Stream::Stderr, b"\x1b[A");
+        }
+    }
+
     /// Keeps the feet away while something is asked.
     pub(crate) fn without_foot<T>(&self, ask: impl FnOnce() -> T) -> T {
         {
@@ -197,6 +214,7 @@ impl Screen {
             }
             framed.extend_from_slice(bytes);
             state.is_mid_line = bytes.last().is_some_and(|last| *last != b'\n');
+            state.last_line = Some(Instant::now());
             if has_feet && let Some(feet) = state.redrawn(size) {
                 framed.extend_from_slice(feet.as_bytes());
             }

@@ -12,6 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::{Handle, Signals};
 
+use super::running;
 use super::screen::Screen;
 
 /// Whether Ctrl-C ends the program as it does every other; set up when it first must not.
@@ -90,6 +91,12 @@ fn hear(signal: i32, stage: Stage, control: &RunControl, screen: &Screen) -> Sta
     };
     // With nothing queued, or draining already, another drain would change nothing.
     let may_drain = control.queued() > 0 && control.stopped().is_none();
+    if stage == Stage::Running && reason == StopReason::Interrupt {
+        // Before the stop, which changes it and is told beside it.
+        for line in running::lines(control) {
+            screen.say(&line);
+        }
+    }
     match stage {
         Stage::Running if reason == StopReason::Interrupt && may_drain => {
             control.stop(Stop::Drain, reason);

@@ -31,6 +31,7 @@ pub use escape::escape;
 pub use fold::{Fold, FoldOptions, Group};
 pub use json::{Json, JsonOptions};
 pub use jsonl::{JsonLines, JsonLinesOptions};
+pub use names::fold_names;
 pub use ordered::Ordered;
 pub use out::Target;
 pub use out_dir::OutDir;

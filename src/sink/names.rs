@@ -4,7 +4,7 @@
 const MAX_LEN: usize = 240;
 
 /// Writes host names as one folded expression, such as `db1,web[01-12]`; cut short with `,…` when it would not fit a message.
-pub(super) fn fold_names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub fn fold_names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let folded = crate::hostset::fold(names);
     let mut depth = 0_usize;
     let mut cut = None;

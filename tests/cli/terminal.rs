@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+mod enter;
 mod lines;
 mod progress;
 mod prompts;
@@ -201,8 +202,8 @@ fn control_c_says_who_still_runs_then_ends_it() {
     terminal.press(&["C-c"]);
     let screen = terminal.finish();
     let own: Vec<&str> = screen.iter().map(String::as_str).filter(|line| line.starts_with("fleet: ")).collect();
-    assert_eq!(own[2], "fleet: sim0001: cancelled: stopped, remote process killed");
-    assert!(own[3].starts_with("fleet: 2 hosts: 0 ok, 1 cancelled, 1 not started in "), "{own:?}");
+    assert_eq!(own[3], "fleet: sim0001: cancelled: stopped, remote process killed");
+    assert!(own[4].starts_with("fleet: 2 hosts: 0 ok, 1 cancelled, 1 not started in "), "{own:?}");
     assert_eq!(screen.last().unwrap(), "exit 130");
     ground.assert_no_processes();
 }

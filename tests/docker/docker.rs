@@ -134,6 +134,8 @@ fn the_second_interrupt_ends_every_remote_process() {
     let mut run = fixture.start(&[&args[..], &["echo begun; sleep 1000 & sleep 1000 | cat"]].concat(), 2);
     assert!(!fixture.processes("key1").is_empty());
     run.signal("INT");
+    let running = run.error_line();
+    assert!(running.starts_with("fleet: running 2: key[1-2] (longest "), "{running}");
     assert_eq!(run.error_line(), "fleet: stopping: no new hosts; 2 still running: key[1-2]; press again to end them\n");
     run.signal("INT");
     let said = run.finish();

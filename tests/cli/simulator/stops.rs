@@ -43,6 +43,8 @@ fn interrupts_drain_then_end_all_that_run() {
     line(&mut run.stdout);
     line(&mut run.stdout);
     run.signal("INT");
+    let running = line(&mut run.stderr);
+    assert!(running.starts_with("fleet: running 2: a,b (longest "), "{running}");
     let stopping = line(&mut run.stderr);
     assert_eq!(stopping, "fleet: stopping: no new hosts; 2 still running: a,b; press again to end them\n");
     run.signal("INT");
