@@ -18,7 +18,7 @@ use crate::op::{Job, Operation};
 use crate::transport::Session;
 
 /// Messages on their way to the collector: what bounds the memory of a run whose output nobody takes fast enough.
-const CAPACITY: usize = 512;
+const CAPACITY: usize = 256;
 /// The most events recorded, and shown, at a time.
 const BATCH: usize = 256;
 /// A worker's stack. Pages that are never touched cost nothing.

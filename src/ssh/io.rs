@@ -113,6 +113,7 @@ pub(super) struct Io {
     out: Vec<u8>,
     out_at: usize,
     turn_left: usize,
+    is_held: bool,
     ended: Option<Ending>,
     disconnect: Option<String>,
     received: u64,
@@ -140,6 +141,7 @@ impl Io {
             out: Vec::new(),
             out_at: 0,
             turn_left: TURN_BYTES,
+            is_held: false,
             ended: None,
             disconnect: None,
             received: 0,
@@ -151,6 +153,11 @@ impl Io {
     /// Begins a call into libssh2.
     pub(super) fn begin_turn(&mut self) {
         self.turn_left = TURN_BYTES;
+    }
+
+    /// Has libssh2 make do with what it has: it takes as many bytes as there are, whether or not anybody wants them yet.
+    pub(super) fn hold(&mut self, is_held: bool) {
+        self.is_held = is_held;
     }
 
     /// Tells whether libssh2 was stopped only because its turn was over: it may go on at once.
@@ -275,7 +282,7 @@ impl Io {
         if self.is_closed {
             return Some(0);
         }
-        if self.turn_left == 0 {
+        if self.turn_left == 0 || self.is_held {
             return None;
         }
         let wanted = buffer.len().min(self.turn_left);

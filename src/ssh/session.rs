@@ -162,7 +162,11 @@ impl SshSession {
             }
         }
         self.unguarded_looks = 0;
-        if let Some(state) = self.look_at_guard()? {
+        // While the commands write without end, reading for them reads for the guard too.
+        self.driver.link().io(|io| io.hold(is_guards_turn));
+        let state = self.look_at_guard();
+        self.driver.link().io(|io| io.hold(false));
+        if let Some(state) = state? {
             return Ok(Some(SessionEvent::Guard(state)));
         }
         if is_guards_turn { self.look_at_processes() } else { Ok(None) }
@@ -238,15 +242,20 @@ fn look_at(driver: &mut Driver, process: &mut Process, buffer: &mut [u8]) -> Res
         Stream::Stdout => [Stream::Stdout, Stream::Stderr],
         Stream::Stderr => [Stream::Stderr, Stream::Stdout],
     };
-    for stream in streams {
+    // Each read first takes all that the connection has, up to a window (2 MiB), and 50 hosts would make 100 MiB of it: what is
+    // there goes before more is taken.
+    let queued = driver.try_step(|link| link.queued(channel).map(Some))?.unwrap_or(0);
+    let looks = [true, false].into_iter().filter(|is_held| queued > 0 || !is_held);
+    for (stream, is_held) in looks.flat_map(|is_held| streams.map(|stream| (stream, is_held))) {
         let number = match stream {
             Stream::Stdout => 0,
             // `SSH_EXTENDED_DATA_STDERR` (RFC 4254 section 5.2).
             Stream::Stderr => 1,
         };
-        let Some(count) = driver.try_step(|link| link.read(channel, number, buffer))?.filter(|count| *count > 0) else {
-            continue;
-        };
+        driver.link().io(|io| io.hold(is_held));
+        let read = driver.try_step(|link| link.read(channel, number, buffer));
+        driver.link().io(|io| io.hold(false));
+        let Some(count) = read?.filter(|count| *count > 0) else { continue };
         let bytes = buffer.get(..count).unwrap_or_default().to_vec();
         match stream {
             Stream::Stdout => {

@@ -3,6 +3,7 @@
 mod copy_id;
 mod forms;
 mod inputs;
+mod memory;
 mod out_dir;
 mod outputs;
 mod refusals;

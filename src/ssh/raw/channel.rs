@@ -156,6 +156,15 @@ impl Link {
         self.count(count)
     }
 
+    /// Returns how many bytes of a channel, of all its streams, wait in the queue.
+    pub(in crate::ssh) fn queued(&self, id: ChannelId) -> Result<c_ulong, Failure> {
+        let channel = self.channel(id)?;
+        let mut queued = 0;
+        // SAFETY: a live channel; `queued` outlives the call; what the window was at first is not asked for.
+        unsafe { ffi::libssh2_channel_window_read_ex(channel, &raw mut queued, std::ptr::null_mut()) };
+        Ok(queued)
+    }
+
     /// Tells whether bytes of a channel wait in the queue; reads none from the connection.
     pub(in crate::ssh) fn has_data(&mut self, id: ChannelId) -> Result<bool, Failure> {
         let channel = self.channel(id)?;
