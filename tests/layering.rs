@@ -42,6 +42,7 @@ const HOMES: [(&str, &str); 10] = [
     ("openssl", "ssh/"),
     ("ssh_key", "ssh/"),
     ("clap", "cli/"),
+    ("clap_mangen", "cli/manual.rs"),
     ("indicatif", "cli/progress.rs"),
     ("rpassword", "cli/"),
     ("rustix", "cli/"),

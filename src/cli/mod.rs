@@ -6,6 +6,7 @@ mod enter;
 mod exit;
 mod habits;
 mod keys;
+mod manual;
 mod plan;
 mod progress;
 mod prompt;
@@ -45,6 +46,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::CopyId(args) => verbs::copy_id::run(args, &screen),
         Verb::Trust(args) => verbs::trust::run(args, &screen),
         Verb::Completions(args) => Ok(verbs::completions::run(args, &screen)),
+        Verb::Man(args) => verbs::man::run(args, &screen),
         Verb::Hosts(args) => verbs::hosts::run(args, &screen),
     };
     done.unwrap_or_else(|refusal: Refusal| screen.reply(&refusal.reply()))

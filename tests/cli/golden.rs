@@ -38,7 +38,7 @@ fn fleet() -> Fleet {
 fn help() {
     let fleet = Fleet::new().run(&[]).run(&["--help"]).run(&["help"]).run(&["help", "ping"]);
     fleet.golden("help");
-    for verb in ["exec", "script", "put", "get", "copy-id", "hosts", "trust", "completions"] {
+    for verb in ["exec", "script", "put", "get", "copy-id", "hosts", "trust", "completions", "man"] {
         Fleet::new().run(&[verb, "--help"]).golden(&format!("help_{verb}"));
     }
 }
@@ -91,6 +91,21 @@ fn wrong_flags() {
         .run(&["ping", "now"])
         .run(&["hosts", "--fold", "--count"])
         .golden("wrong_flags");
+}
+
+#[test]
+fn manual_pages_are_sound() {
+    let fleet = Fleet::new();
+    let output = fleet.output(&["man", "man1"]);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "fleet: 11 manual pages are in man1\n");
+    let mut files: Vec<_> =
+        std::fs::read_dir(fleet.dir().join("man1")).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    assert_eq!(files.len(), 11);
+    let lint =
+        std::process::Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).args(&files).output().unwrap();
+    assert!(lint.status.success(), "{}", String::from_utf8_lossy(&lint.stdout));
+    assert_eq!(fleet.output(&["man"]).stdout, std::fs::read(fleet.dir().join("man1/fleet.1")).unwrap());
 }
 
 #[test]

@@ -98,6 +98,11 @@ Examples:
 Nobody is logged in. A key that changed is refused unless its host is named by --replace; one
 that is @revoked is refused always. Exit code 3: a host's key is not in known_hosts afterwards.";
 
+const MAN_EXAMPLES: &str = "\
+Examples:
+  fleet man ~/.local/share/man/man1     one page for fleet and one for each verb
+  fleet man | man -l -                  to look at the first";
+
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   fleet completions bash > ~/.local/share/bash-completion/completions/fleet
@@ -152,6 +157,8 @@ pub(crate) enum Verb {
     Trust(Trust),
     /// Print what completes command lines in bash, zsh or fish
     Completions(Completions),
+    /// Write the manual pages
+    Man(Manual),
 }
 
 #[derive(Args, Debug)]
@@ -410,4 +417,11 @@ pub(crate) enum Shell {
     Bash,
     Zsh,
     Fish,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = MAN_EXAMPLES, override_usage = "fleet man [DIR]")]
+pub(crate) struct Manual {
+    /// Where they are written [default: the page of fleet is printed]
+    pub(crate) dir: Option<PathBuf>,
 }
