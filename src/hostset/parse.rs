@@ -239,8 +239,10 @@ fn read_pattern(cursor: &mut Cursor<'_>) -> Result<(Pattern, u64), Syntax> {
 fn read_bracket(cursor: &mut Cursor<'_>) -> Result<Vec<Range>, Syntax> {
     let mut ranges = Vec::new();
     loop {
+        cursor.skip_space();
         let range = read_range(cursor)?;
         ranges.push(range);
+        cursor.skip_space();
         let column = cursor.column();
         match cursor.bump() {
             Some(',') => {}
@@ -257,9 +259,11 @@ fn read_bracket(cursor: &mut Cursor<'_>) -> Result<Vec<Range>, Syntax> {
 fn read_range(cursor: &mut Cursor<'_>) -> Result<Range, Syntax> {
     let (digits, first) = read_number(cursor)?;
     let width = digits.len();
+    cursor.skip_space();
     if !cursor.take('-') {
         return Ok(Range { first, last: first, step: 1, width });
     }
+    cursor.skip_space();
     let column = cursor.column();
     let (end, last) = read_number(cursor)?;
     if last < first {
@@ -308,6 +312,7 @@ mod tests {
             ("web[1,01,001-002]", "web1 web01 web001 web002"),
             ("n[0-10/5,7]", "n0 n5 n10 n7"),
             ("n[0-9/4]", "n0 n4 n8"),
+            ("n[ 1 - 2, 4 ]", "n1 n2 n4"),
             ("r[1-2]n[1,3]x", "r1n1x r1n3x r2n1x r2n3x"),
             ("[1-2]a, b ,c[3]", "1a 2a b c3"),
             ("10.0.[0-1].[1-2]", "10.0.0.1 10.0.0.2 10.0.1.1 10.0.1.2"),
