@@ -1,5 +1,5 @@
 //! Inventories from the outside: every error's exact words, precedence, selections, the example file.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test's helpers may fail it")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers may fail it")]
 
 #[path = "corpus/mod.rs"]
 mod corpus;

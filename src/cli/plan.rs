@@ -57,13 +57,13 @@ impl Names for Named<'_> {
 impl Selection {
     /// Reads the inventory and ssh_config, and selects.
     pub(crate) fn make(select: &Select, connect: &Connect) -> Result<Self, Refusal> {
-        let ssh_config = ssh_config(connect.ssh_config.as_deref())?;
+        let inventory = match select.inventory.as_slice() {
+            [path] if path == Path::new("none") => Inventory::empty(),
+            named => Inventory::open_all(named, &Lookup::from_env())?,
+        };
+        let ssh_config = ssh_config(connect.ssh_config.as_deref(), inventory.ssh_configs())?;
         let hosts = ssh_config.iter().flat_map(|config| config.names()).collect();
         let named = Named { hosts, stdin: OnceCell::new() };
-        let inventory = match select.inventory.as_deref() {
-            Some(path) if path == Path::new("none") => Inventory::empty(),
-            named => Inventory::open(named, &Lookup::from_env())?,
-        };
         let mut selector = Selector::default();
         selector.all = select.all;
         selector.hosts.clone_from(&select.hosts);
@@ -206,15 +206,26 @@ impl Selection {
     }
 }
 
-/// Reads the configuration that is named, else what ssh reads.
-fn ssh_config(named: Option<&Path>) -> Result<Option<Arc<SshConfig>>, Refusal> {
+/// Reads the configuration that is named, else what ssh reads; above it those that are inventories.
+fn ssh_config(named: Option<&Path>, inventories: &[PathBuf]) -> Result<Option<Arc<SshConfig>>, Refusal> {
     let local = Local::from_system();
-    let config = match named {
-        Some(path) if path.as_os_str().eq_ignore_ascii_case("none") => return Ok(None),
-        Some(path) => SshConfig::load(path, local)?,
-        None => SshConfig::load_default(local)?,
+    let users = local.home.join(".ssh").join("config");
+    let mut config = match named {
+        Some(path) if path.as_os_str().eq_ignore_ascii_case("none") => None,
+        Some(path) => Some(SshConfig::load(path, local.clone())?),
+        None => Some(SshConfig::load_default(local.clone())?),
     };
-    Ok(Some(Arc::new(config)))
+    for path in inventories.iter().rev() {
+        let same = named.unwrap_or(&users);
+        if path.canonicalize().ok() != same.canonicalize().ok() {
+            let above = SshConfig::load(path, local.clone())?;
+            config = Some(match config {
+                Some(below) => above.above(below),
+                None => above,
+            });
+        }
+    }
+    Ok(config.map(Arc::new))
 }
 
 /// Stands for secrets that nobody needs.

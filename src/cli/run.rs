@@ -216,7 +216,7 @@ impl Request<'_> {
         };
         let Connect { ssh_config, known_hosts, jump, port, .. } = self.connect;
         let from = [
-            path("-i", self.select.inventory.as_deref()),
+            self.select.inventory.iter().map(|named| path("-i", Some(named))).collect(),
             path("-F", ssh_config.as_deref()),
             path("--known-hosts", known_hosts.as_deref()),
             jump.as_ref().map(|jump| format!(" -J {}", usage::quoted(jump))).unwrap_or_default(),

@@ -63,6 +63,9 @@ pub struct Explanation {
     pub settings: Vec<Setting>,
     /// What ssh_config says of the host and fleet does not heed.
     pub ignored: Vec<Ignored>,
+    /// What another program's inventory says of the host and fleet does not heed, each with its place:
+    /// `ansible_become_method (hosts.ini:3)`.
+    pub unheeded: Vec<String>,
     /// What [`Resolved`](super::Resolved) would warn of.
     pub warnings: Vec<String>,
 }

@@ -11,6 +11,16 @@ pub(super) struct Layer {
     pub(super) settings: Settings,
     pub(super) vars: BTreeMap<String, Var>,
     pub(super) offsets: Vec<(&'static str, usize)>,
+    /// What another program's inventory says and fleet does not heed, and where.
+    pub(super) unheeded: Vec<(String, usize)>,
+}
+
+/// A key that two files set differently.
+#[derive(Debug)]
+pub(super) struct Clash {
+    pub(super) key: String,
+    pub(super) first: usize,
+    pub(super) second: usize,
 }
 
 impl Layer {
@@ -20,7 +30,68 @@ impl Layer {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.offsets.is_empty()
+        self.offsets.is_empty() && self.unheeded.is_empty()
+    }
+
+    /// Notes that a key is set.
+    pub(super) fn mark(&mut self, key: &'static str, offset: usize) {
+        if self.offset(key).is_none() {
+            self.offsets.push((key, offset));
+        }
+    }
+
+    /// Adds what another file says of the same.
+    ///
+    /// # Errors
+    ///
+    /// When both set a key, or a variable, and differ.
+    pub(super) fn merge(&mut self, other: &Self) -> Result<(), Clash> {
+        let clash = |key: &str, name: &str, first: &Self| Clash {
+            key: name.to_owned(),
+            first: first.offset(key).or(first.offset("key")).unwrap_or_default(),
+            second: other.offset(key).or(other.offset("key")).unwrap_or_default(),
+        };
+        macro_rules! unite {
+            ($($field:ident: $key:literal),*) => {
+                // A setting that is not named here does not compile.
+                let Settings { $($field),* } = &other.settings;
+                $(if let Some(value) = $field {
+                    if self.settings.$field.as_ref().is_some_and(|before| before != value) {
+                        return Err(clash($key, $key, self));
+                    }
+                    self.settings.$field = Some(value.clone());
+                })*
+            };
+        }
+        unite!(
+            user: "user",
+            port: "port",
+            identity: "identity",
+            agent: "agent",
+            password: "password",
+            passphrase: "passphrase",
+            become_by: "become",
+            become_user: "become_user",
+            become_password: "become_password",
+            jump: "jump",
+            host_key: "host_key",
+            known_hosts: "known_hosts",
+            connect_timeout: "connect_timeout",
+            retries: "retries"
+        );
+        for (name, value) in &other.vars {
+            if self.vars.get(name).is_some_and(|before| before != value) {
+                return Err(clash("vars", &format!("vars.{name}"), self));
+            }
+            self.vars.insert(name.clone(), value.clone());
+        }
+        for (key, offset) in &other.offsets {
+            if self.offset(key).is_none() {
+                self.offsets.push((*key, *offset));
+            }
+        }
+        self.unheeded.extend_from_slice(&other.unheeded);
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Lists of hosts: the lines of a file or of standard input, as terms of a selection.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::expr;
 use super::secret::expand_home;
@@ -52,6 +53,13 @@ impl Evaluator<'_> {
             true => Err(usage(format!("{} names no hosts", path.display()))),
             false => Ok(choice),
         }
+    }
+
+    /// Returns the names that a line stands for, without an inventory.
+    pub(super) fn names_of_line(&self, line: &str) -> Result<Vec<Arc<str>>> {
+        let mut choice = Choice::default();
+        self.line(line, false, &mut choice)?;
+        Ok(choice.addresses.list.into_iter().map(|address| address.name).collect())
     }
 
     fn line(&self, line: &str, excluding: bool, choice: &mut Choice) -> Result<()> {

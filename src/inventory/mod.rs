@@ -32,9 +32,11 @@
 //! ```
 
 mod address;
+mod build;
 mod explain;
 mod expr;
 mod file;
+mod forms;
 mod group;
 mod key_files;
 mod keywords;
@@ -61,9 +63,9 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostSpec;
+use build::Files;
 use group::Group;
 use layer::Layer;
-use value::Lines;
 
 pub use explain::{Explanation, Setting, Source};
 pub use layer::KEYS;
@@ -75,8 +77,8 @@ pub use select::{Names, NoNames, Selector, Target};
 /// The hosts and groups of one file, in file order; immutable once read.
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
-    source: Option<PathBuf>,
-    lines: Lines,
+    files: Files,
+    ssh_configs: Vec<PathBuf>,
     defaults: Layer,
     groups: Vec<Group>,
     group_ids: HashMap<Arc<str>, usize>,
@@ -121,21 +123,14 @@ impl Inventory {
         Self::default()
     }
 
-    /// Reads an inventory from a file.
+    /// Reads an inventory from a file: fleet's TOML, or one of the forms that others have: Ansible's INI, JSON and programs,
+    /// ssh_config, plain lists. Name and content tell which it is.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Usage`] when the file cannot be read, and as [`parse`](Self::parse).
     pub fn load(path: &Path) -> Result<Self> {
-        let shown = path.display();
-        let bytes = std::fs::read(path)
-            .map_err(|error| Error::new(ErrorKind::Usage, format!("cannot read inventory {shown}")).caused_by(error))?;
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-            let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
-            Error::new(ErrorKind::Usage, format!("{shown}:{line}: not UTF-8"))
-        })?;
-        Self::parse(&text, path)
+        Self::load_all(&[path])
     }
 
     /// Reads an inventory from text; the path is where its relative paths start, and what errors name.
@@ -144,7 +139,7 @@ impl Inventory {
     ///
     /// [`ErrorKind::Usage`], one line: the file, the line, what is wrong, and the nearest valid spelling.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
-        file::read(text, path)
+        forms::parse(text, path)
     }
 
     /// Finds the inventory that is used when none is named: `$FLEET_INVENTORY`, `./hosts.toml`, then `fleet/hosts.toml` in
@@ -166,15 +161,31 @@ impl Inventory {
     ///
     /// As [`load`](Self::load).
     pub fn open(named: Option<&Path>, lookup: &Lookup) -> Result<Self> {
-        match named.map(Path::to_owned).or_else(|| Self::find(lookup)) {
+        Self::open_all(named.as_slice(), lookup)
+    }
+
+    /// Loads the inventories named as one, else the one [found](Self::find), else an empty one.
+    ///
+    /// # Errors
+    ///
+    /// As [`load_all`](Self::load_all).
+    pub fn open_all<P: AsRef<Path>>(named: &[P], lookup: &Lookup) -> Result<Self> {
+        match Self::find(lookup) {
+            _ if !named.is_empty() => Self::load_all(named),
             Some(path) => Self::load(&path),
             None => Ok(Self::empty()),
         }
     }
 
-    /// Returns the file it was read from; none for an [empty](Self::empty) one.
+    /// Returns the file it was read from, the first of several; none for an [empty](Self::empty) one.
     pub fn source(&self) -> Option<&Path> {
-        self.source.as_deref()
+        self.files.first()
+    }
+
+    /// Returns the files in the form of ssh_config: what they say of the hosts counts where
+    /// [`Overrides::ssh_config`] has them.
+    pub fn ssh_configs(&self) -> &[PathBuf] {
+        &self.ssh_configs
     }
 
     /// Returns the names of all hosts, in file order.
@@ -229,9 +240,12 @@ impl Inventory {
 
     /// Returns `hosts.toml:12` for messages.
     fn place(&self, offset: usize) -> String {
-        let line = self.lines.line(offset);
-        let source = self.source.as_deref().unwrap_or(Path::new("inventory"));
-        format!("{}:{line}", source.display())
+        self.files.place(offset)
+    }
+
+    /// Makes an error that names a place.
+    fn wrong(&self, offset: usize, what: impl std::fmt::Display) -> Error {
+        Error::new(ErrorKind::Usage, format!("{}: {what}", self.place(offset)))
     }
 }
 

@@ -113,7 +113,19 @@ impl Inventory {
         resolver.notes = Some(Notes::default());
         let host = resolver.host(target)?;
         let Notes { settings, ignored } = resolver.notes.unwrap_or_default();
-        Ok(Explanation { host, settings, ignored, warnings: resolver.keys.warnings })
+        let unheeded = self.unheeded(&target.name);
+        Ok(Explanation { host, settings, ignored, unheeded, warnings: resolver.keys.warnings })
+    }
+
+    /// Lists what the tables of a host say that only another program understands, the nearest first.
+    fn unheeded(&self, name: &str) -> Vec<String> {
+        let Some(entry) = self.entry(name) else { return Vec::new() };
+        let own = entry.layer.and_then(|id| self.layers.get(id));
+        let reached = self.reach(&entry.groups);
+        let groups = reached.iter().map(|(id, _)| &self.group(*id).layer);
+        let layers = own.into_iter().chain(groups).chain([&self.defaults]);
+        let said = layers.flat_map(|layer| &layer.unheeded);
+        said.map(|(name, offset)| format!("{name} ({})", self.place(*offset))).collect()
     }
 }
 

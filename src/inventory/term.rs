@@ -236,7 +236,7 @@ impl<'a> Evaluator<'a> {
             return Ok(self.all());
         }
         if !is_glob(name) {
-            let near = match inventory.source {
+            let near = match inventory.source() {
                 Some(_) => did_you_mean(name, inventory.groups()),
                 None => ": there is no inventory, name one with -i".to_owned(),
             };
@@ -258,7 +258,17 @@ impl<'a> Evaluator<'a> {
             let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
             context.wrong(format!("bad regular expression: {why}"))
         })?;
-        self.matching(|name| regex.is_match(name), &context.term.text, context.excluding)
+        if !context.is_ansible {
+            return self.matching(|name| regex.is_match(name), &context.term.text, context.excluding);
+        }
+        let mut choice = self.matching(|name| regex.is_match(name), &context.term.text, true)?;
+        for (id, _) in self.inventory.groups.iter().enumerate().filter(|(_, group)| regex.is_match(&group.name)) {
+            choice.hosts.union(&self.inventory.group_members(id));
+        }
+        match choice.is_empty() && !context.excluding {
+            true => Err(usage(format!("no host and no group matches \"{}\"", context.term.text))),
+            false => Ok(choice),
+        }
     }
 
     fn glob(&self, pattern: &str, context: Context<'_>) -> Result<Choice> {
@@ -316,7 +326,7 @@ impl<'a> Evaluator<'a> {
             return Ok(true);
         }
         let is_elsewhere = self.names.is_host(written.host);
-        let is_address = written.is_ip() || login != Login::default() || inventory.source.is_none();
+        let is_address = written.is_ip() || login != Login::default() || inventory.source().is_none();
         if is_address && !is_elsewhere {
             check_address(&written).map_err(bad)?;
         }

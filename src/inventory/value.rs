@@ -8,6 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::build::{Files, Lines};
 use super::layer::{KEYS, Kind, Layer, Place};
 use super::secret::{SECRET_FORMS, expand_home};
 use super::spelling::did_you_mean;
@@ -24,25 +25,8 @@ pub(super) struct Source<'t> {
     path: &'t Path,
     lines: Lines,
     text: &'t str,
-}
-
-/// Where each line of a text starts.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Lines(Vec<usize>);
-
-impl Lines {
-    fn new(text: &str) -> Self {
-        Self(std::iter::once(0).chain(text.match_indices('\n').map(|(offset, _)| offset + 1)).collect())
-    }
-
-    /// Returns the line of a place, from 1.
-    pub(super) fn line(&self, offset: usize) -> usize {
-        self.0.partition_point(|start| *start <= offset)
-    }
-
-    fn start(&self, line: usize) -> usize {
-        self.0.get(line.saturating_sub(1)).copied().unwrap_or_default()
-    }
+    /// The place of the text's first character among all files.
+    base: usize,
 }
 
 /// A key of a table and its value.
@@ -57,12 +41,15 @@ pub(super) struct Setting<'t> {
 pub(super) type OwnKeys<'t> = Vec<Setting<'t>>;
 
 impl<'t> Source<'t> {
-    pub(super) fn new(text: &'t str, path: &'t Path) -> Self {
-        Self { path, lines: Lines::new(text), text }
+    pub(super) fn new(text: &'t str, path: &'t Path, files: &mut Files) -> Self {
+        let lines = Lines::new(text);
+        let base = files.add(path, lines.clone(), text.len());
+        Self { path, lines, text, base }
     }
 
-    pub(super) fn into_lines(self) -> Lines {
-        self.lines
+    /// Returns the place among all files.
+    pub(super) fn offset(&self, span: &Range<usize>) -> usize {
+        self.base + span.start
     }
 
     /// Returns the line of a place, from 1.
@@ -104,7 +91,7 @@ impl<'t> Source<'t> {
             let setting = Setting { place, key, value };
             match Kind::of_key(key) {
                 None => {
-                    layer.offsets.push((key, span.start));
+                    layer.offsets.push((key, self.offset(&span)));
                     self.setting(&mut layer, setting)?;
                 }
                 Some(kind) if kind == place.kind => own_keys.push(setting),

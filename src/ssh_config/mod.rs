@@ -215,6 +215,13 @@ impl SshConfig {
         Ok(Self { files: vec![file], local })
     }
 
+    /// Puts this configuration above another one, as if the other's files were read after it.
+    #[must_use]
+    pub fn above(mut self, other: Self) -> Self {
+        self.files.extend(other.files);
+        self
+    }
+
     /// Returns the literal names after `Host`: those without a pattern or a negation, each once, in the order of the files.
     pub fn names(&self) -> Vec<&str> {
         let mut names = Vec::new();

@@ -1,7 +1,8 @@
-//! What is said word by word: here without contacting anything, in `runs` and `trust` by simulated hosts.
+//! What is said word by word: here without contacting anything, in `others` for inventories in other forms, in `runs` and `trust` by simulated hosts.
 
 mod folds;
 mod forms;
+mod others;
 mod runs;
 mod trust;
 

@@ -48,6 +48,13 @@ impl Fleet {
         fleet
     }
 
+    /// Writes a shell script into the directory.
+    pub(crate) fn script(self, name: &str, text: &str) -> Self {
+        let fleet = self.file(name, &format!("#!/bin/sh\n{text}\n"));
+        std::fs::set_permissions(fleet.dir().join(name), Permissions::from_mode(0o755)).unwrap();
+        fleet
+    }
+
     /// Makes a key that a passphrase protects.
     pub(crate) fn encrypted_key(self, name: &str, passphrase: &str) -> Self {
         let mut keygen = Command::new("ssh-keygen");

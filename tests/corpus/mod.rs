@@ -136,3 +136,57 @@ fn nodeset_agrees() {
     }
     assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), cases.len(), faults.join("\n"));
 }
+
+#[test]
+fn ansible_agrees() {
+    let cases = corpus("ansible.txt");
+    assert!(cases.len() >= 50, "{} cases", cases.len());
+    let path = directory().join("inventory.ini");
+    let inventory = Inventory::load(&path).unwrap();
+    // Ansible's regular expressions have no end.
+    let written = |text: &str| {
+        text.split([':', ',']).map(|part| part.trim_end_matches('/').replace("~/", "~")).collect::<Vec<_>>()
+    };
+    let lines: Vec<String> = cases
+        .iter()
+        .map(|case| match case.text.contains("~/") {
+            true => written(&case.text).join(if case.text.contains(':') { ":" } else { "," }),
+            false => case.text.clone(),
+        })
+        .collect();
+    let answers = ask("list_hosts.py", "ansible-core", &lines, |command| {
+        command.arg(&path).env("ANSIBLE_LOCALHOST_WARNING", "False");
+    });
+    let mut faults = Vec::new();
+    for (case, answer) in cases.iter().zip(&answers) {
+        let sorted = |mut names: Vec<String>| match names.is_empty() {
+            true => Err("nobody".to_owned()),
+            false => {
+                names.sort();
+                Ok(names.join(" "))
+            }
+        };
+        let ours = select(&inventory, &case.text).and_then(sorted);
+        let hosts = answer["hosts"].as_array().unwrap().iter().map(|host| host.as_str().unwrap().to_owned());
+        compare(case, &ours, &sorted(hosts.collect()), &mut faults);
+    }
+    assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), cases.len(), faults.join("\n"));
+}
+
+#[test]
+fn what_ansible_makes_of_an_inventory_is_what_fleet_makes_of_it() {
+    let path = directory().join("inventory.ini");
+    let inventory = Inventory::load(&path).unwrap();
+    let groups: Vec<&str> = inventory.groups().collect();
+    let lines: Vec<String> = groups.iter().map(ToString::to_string).collect();
+    let answers = ask("list_hosts.py", "ansible-core", &lines, |command| {
+        command.arg(&path);
+    });
+    for (group, answer) in groups.iter().zip(&answers) {
+        let theirs: BTreeSet<&str> =
+            answer["hosts"].as_array().unwrap().iter().map(|host| host.as_str().unwrap()).collect();
+        let ours: BTreeSet<&str> = inventory.members(group).unwrap().into_iter().collect();
+        assert_eq!(ours, theirs, "{group}");
+    }
+    assert_eq!(groups.len(), 8);
+}

@@ -8,9 +8,9 @@ use fleet::inventory::Slice;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Select")]
 pub(crate) struct Select {
-    /// Inventory, none for none [default: ./hosts.toml, ~/.config/fleet/hosts.toml]
+    /// Inventory, several for several, none for none [default: ./hosts.toml, ~/.config/fleet/hosts.toml]
     #[arg(short, long, value_name = "PATH", env = "FLEET_INVENTORY", hide_env = true)]
-    pub(crate) inventory: Option<PathBuf>,
+    pub(crate) inventory: Vec<PathBuf>,
     /// Hosts: names, web[01-20], @group, globs, @file:PATH, - [default: all]
     #[arg(short = 'w', long, short_alias = 'H', value_name = "EXPR", conflicts_with = "all")]
     pub(crate) hosts: Vec<String>,

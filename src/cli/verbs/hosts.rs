@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Hosts, screen: &Screen) -> Result<ExitCode, Refusal> {
 /// Writes each host's settings and where they come from.
 fn explanations(hosts: &[Explanation]) -> String {
     let mut text = String::new();
-    for Explanation { host, settings, ignored, warnings, .. } in hosts {
+    for Explanation { host, settings, ignored, unheeded, warnings, .. } in hosts {
         text.push_str(&format!("{}\n", host.name));
         let widest_name = settings.iter().map(|setting| setting.name.len()).max().unwrap_or(0);
         let widest_value = settings.iter().map(|setting| setting.value.chars().count()).max().unwrap_or(0).min(40);
@@ -70,6 +70,9 @@ fn explanations(hosts: &[Explanation]) -> String {
         for Ignored { keyword, origin, why, .. } in ignored {
             let why = why.map_or_else(String::new, |why| format!(": {why}"));
             text.push_str(&format!("  not heeded: {keyword} ({origin}){why}\n"));
+        }
+        for said in unheeded {
+            text.push_str(&format!("  not heeded: {said}\n"));
         }
         for line in warnings {
             text.push_str(&format!("  {line}\n"));
