@@ -451,29 +451,62 @@ mod tests {
         assert!(text.contains(r#""files":0,"bytes":0}"#), "{text}");
     }
 
+    /// Puts a stream together again, as the documentation of the form says.
+    fn restored(text: &str) -> Vec<u8> {
+        let mut restored = Vec::new();
+        for line in text.lines() {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            if value["event"] != "output" {
+                continue;
+            }
+            assert_eq!(value["stream"], "stderr");
+            match value.get("text") {
+                Some(text) => restored.extend_from_slice(text.as_str().unwrap().as_bytes()),
+                None => restored.extend(BASE64.decode(value["base64"].as_str().unwrap()).unwrap()),
+            }
+            if value["eol"] == true {
+                restored.push(b'\n');
+            }
+        }
+        restored
+    }
+
+    fn streamed(bytes: &[u8], size: usize, terminal: bool) -> String {
+        let mut events: Vec<Event> = bytes.chunks(size).map(|chunk| output("a", Stream::Stderr, chunk)).collect();
+        events.push(finished("a", Class::Ok));
+        written(JsonOptions { phases: false, terminal }, &events)
+    }
+
     #[test]
     fn the_bytes_of_a_stream_can_be_restored() {
         let bytes = [b"caf\xc3\xa9\n\n".as_slice(), b"\xff\xfe raw\n", &[b'x'; 70_000], "€".as_bytes()].concat();
         for size in [1, 3, 1000, 100_000] {
-            let mut events: Vec<Event> = bytes.chunks(size).map(|chunk| output("a", Stream::Stderr, chunk)).collect();
-            events.push(finished("a", Class::Ok));
-            let text = written(JsonOptions::default(), &events);
-            let mut restored = Vec::new();
-            for line in text.lines() {
-                let value: serde_json::Value = serde_json::from_str(line).unwrap();
-                if value["event"] != "output" {
-                    continue;
-                }
-                assert_eq!(value["stream"], "stderr");
-                match value.get("text") {
-                    Some(text) => restored.extend_from_slice(text.as_str().unwrap().as_bytes()),
-                    None => restored.extend(BASE64.decode(value["base64"].as_str().unwrap()).unwrap()),
-                }
-                if value["eol"] == true {
-                    restored.push(b'\n');
-                }
-            }
-            assert!(restored == bytes, "chunks of {size}");
+            assert!(restored(&streamed(&bytes, size, false)) == bytes, "chunks of {size}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_restored_exactly(
+            parts in proptest::collection::vec(
+                proptest::prop_oneof![
+                    proptest::collection::vec(proptest::prelude::any::<u8>(), 0..6),
+                    // A lone surrogate in WTF-8, escapes, half a character, empty lines, NUL.
+                    proptest::sample::select(vec![
+                        b"\xed\xa0\x80".to_vec(),
+                        b"\"\\u0000\\".to_vec(),
+                        b"\xf0\x9f\x98".to_vec(),
+                        b"\n\n\r\n\0".to_vec(),
+                        "\u{9b}\u{7f}\u{2028}\u{feff}".as_bytes().to_vec(),
+                    ]),
+                ],
+                0..8,
+            ),
+            size in 1_usize..9,
+            terminal: bool,
+        ) {
+            let bytes = parts.concat();
+            proptest::prop_assert_eq!(restored(&streamed(&bytes, size, terminal)), bytes);
         }
     }
 

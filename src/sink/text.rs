@@ -304,4 +304,39 @@ mod tests {
         assert!(text.handle(&finished("a", Class::Ok)).is_ok());
         assert!(text.flush().is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_safe_on_a_terminal(
+            parts in proptest::collection::vec(
+                proptest::prop_oneof![
+                    proptest::collection::vec(proptest::prelude::any::<u8>(), 0..6),
+                    // What steers terminals: C0, DEL, C1, a change of direction, a cut character.
+                    proptest::sample::select(vec![
+                        b"\x1b]0;x\x07".to_vec(),
+                        b"\r\n\x7f\x08".to_vec(),
+                        "\u{9b}31m\u{202e}\u{2066}\u{2028}".as_bytes().to_vec(),
+                        b"\xf0\x9f\x98".to_vec(),
+                        b"\xc2".to_vec(),
+                        b"\x9b".to_vec(),
+                    ]),
+                ],
+                0..8,
+            ),
+            size in 1_usize..9,
+            is_stdout: bool,
+        ) {
+            let bytes = parts.concat();
+            let stream = if is_stdout { Stream::Stdout } else { Stream::Stderr };
+            let mut events: Vec<Event> = bytes.chunks(size).map(|part| output("a", stream, part)).collect();
+            events.push(finished("a", Class::Ok));
+            let (stdout, stderr) = written(on_terminal(), &events);
+            let text = stdout + &stderr;
+            let acts = |c: char| {
+                (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            };
+            proptest::prop_assert!(!text.contains(acts), "{text:?}");
+            proptest::prop_assert!(text.lines().all(|line| line.starts_with("a:     ")), "{text:?}");
+        }
+    }
 }
