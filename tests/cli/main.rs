@@ -9,6 +9,8 @@ mod ground;
 #[path = "../common/planted.rs"]
 mod planted;
 mod simulator;
+#[path = "../common/sudo.rs"]
+mod sudo;
 mod terminal;
 
 use fleet::Fleet;

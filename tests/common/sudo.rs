@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// Takes `-S -H -p PROMPT -u USER -- COMMAND…` and nothing else, as fleet gives them. `$FAKE_SUDO` says what it asks, and what it
 /// refuses, `$FAKE_SUDO_PTY` whether it gives the command a session of its own. What it does is logged to `$FAKE_SUDO_LOG`.
 const SCRIPT: &str = r#"#!/bin/sh
+test -z "$FAKE_SUDO_PASSWORD_FILE" || FAKE_SUDO_PASSWORD=$(cat "$FAKE_SUDO_PASSWORD_FILE")
 log() { test -z "$FAKE_SUDO_LOG" || echo "$*" >>"$FAKE_SUDO_LOG"; }
 test "$1 $2 $3 $5 $7" = "-S -H -p -u --" || { echo "sudo: unexpected arguments" >&2; exit 64; }
 prompt=$4 user=$6
@@ -55,16 +56,4 @@ pub(crate) fn install(dir: &Path) -> String {
     fs::write(&path, SCRIPT).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display())
-}
-
-/// Counts the watchers over commands by a sudo that is installed there.
-pub(crate) fn watchers_of(dir: &Path) -> usize {
-    let all = fs::read_dir("/proc").unwrap().map_while(Result::ok);
-    let mark = dir.to_str().unwrap().as_bytes().to_vec();
-    let holds = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
-    all.filter(|entry| {
-        let read = |name: &str| fs::read(entry.path().join(name)).unwrap_or_default();
-        holds(&read("cmdline"), b"fleet-watch") && holds(&read("environ"), &mark)
-    })
-    .count()
 }

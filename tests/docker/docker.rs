@@ -1,6 +1,7 @@
 mod bastions;
 mod copy_id;
 mod logins;
+mod sudo;
 
 use std::time::{Duration, Instant};
 

@@ -64,6 +64,40 @@ fn a_banner_is_shown_with_v() {
 }
 
 #[test]
+fn by_sudo() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = |name: &str, mode: &str| {
+        let plan = HostPlan::new().name(name).env("PATH", crate::sudo::install(dir.path())).env("FAKE_SUDO", mode);
+        plan.env("FAKE_SUDO_PASSWORD", PASSWORD)
+    };
+    let plans = vec![plan("web01", "lecture"), plan("db1", "nopasswd"), plan("gate", "stranger")];
+    let Ground { fleet, sim: _sim } = Ground::start(plans);
+    let fleet = fleet
+        .secret("right", PASSWORD)
+        .secret("wrong", "not it")
+        .configure("db1", "become = \"sudo\"\nbecome_user = \"postgres\"");
+    let given = ["--sudo", "--become-password-from", "file:right"];
+    let run = |words: &[&'static str]| [&["exec", "-f", "1", "-w", "web01,db1,gate"], &given[..], words].concat();
+    fleet
+        .run(&run(&["echo $USER; echo err >&2"]))
+        .run(&run(&["--become-user", "www", "-q", "echo $USER"]))
+        .run(&run(&["--dry-run", "id"]))
+        .run(&["exec", "-w", "db1", "echo $USER"])
+        .run(&["exec", "-w", "db1", "--become", "none", "echo $USER"])
+        .run(&["exec", "-w", "db1", "--dry-run", "--format", "json", "id"])
+        .run(&["exec", "-w", "web01", "--sudo", "id"])
+        .run(&["exec", "-w", "web01", "--sudo", "--become-password-from", "file:wrong", "id"])
+        .run(&["exec", "-w", "web01", "--sudo", "--format", "json", "id"])
+        .run(&["exec", "-w", "web01", "--become-user", "www", "id"])
+        .run(&["exec", "-w", "web01", "-K", "id"])
+        .run(&["exec", "-w", "web01", "-K", "--sudo", "id"])
+        .run(&["exec", "-w", "web01", "--become", "su", "id"])
+        .run(&["exec", "-w", "web01", "--sudo", "--become-password-from", "hunter2", "id"])
+        .run(&["put", "-w", "web01", "--sudo", "right", "there"])
+        .golden("sudo");
+}
+
+#[test]
 fn ping() {
     two()
         .fleet

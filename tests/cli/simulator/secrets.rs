@@ -11,7 +11,8 @@ use crate::planted::{Planted, children};
 /// Where each password comes from; the last is another one than the server's.
 const SOURCES: [&str; 5] = ["env", "file", "cmd", "literal", "wrong"];
 
-const NAMES: [&str; 9] = ["env", "file", "cmd", "literal", "wrong", "passphrase", "wrongphrase", "become", "control"];
+const NAMES: [&str; 10] =
+    ["env", "file", "cmd", "literal", "wrong", "passphrase", "wrongphrase", "become", "sudo", "control"];
 
 /// The files that secrets are planted in.
 const PLANTED_IN: [&str; 7] =
@@ -139,6 +140,69 @@ fn wait_for(path: &Path) {
         assert!(since.elapsed() < Duration::from_secs(20), "{} does not come", path.display());
         std::thread::yield_now();
     }
+}
+
+/// Hosts whose sudo takes one of the secrets, which the inventory gives to one and gives the other wrongly.
+fn place_with_sudo(dir: &Path) -> Place {
+    let planted = Planted::new(&NAMES);
+    let plan = |name: &str| {
+        let plan = HostPlan::new().name(name).env("PATH", crate::sudo::install(dir)).env("FAKE_SUDO", "password");
+        plan.env("FAKE_SUDO_PASSWORD_FILE", dir.join("password").to_str().unwrap())
+    };
+    std::fs::write(dir.join("password"), planted.get("sudo")).unwrap();
+    let Ground { fleet, sim } = Ground::start(vec![plan("good"), plan("bad"), plan("none")]);
+    let fleet = fleet
+        .secret("sudo-secret", planted.get("sudo"))
+        .secret("become-secret", planted.get("become"))
+        .file("script.sh", "id; echo \"$0\"; cat; exit 3\n")
+        .configure("good", "become = \"sudo\"\nbecome_password = \"file:sudo-secret\"")
+        .configure(
+            "bad",
+            &format!("become = \"sudo\"\nbecome_password = {{ literal = \"{}\" }}", planted.get("become")),
+        )
+        .configure("none", "become = \"sudo\"");
+    Place { ground: Ground { fleet, sim }, planted }
+}
+
+#[test]
+fn no_output_and_no_process_shows_a_secret_of_sudo() {
+    let dir = tempfile::tempdir().unwrap();
+    let Place { ground, planted } = place_with_sudo(dir.path());
+    let runs: [(&[&str], i32, &str); 6] = [
+        (&["exec", "-w", "good", "echo ran; exit 3"], 1, "exit status 3"),
+        (&["script", "-w", "good", "script.sh"], 1, "exit status 3"),
+        (&["exec", "-w", "bad", "echo ran"], 1, "the sudo password was refused"),
+        (&["exec", "-w", "none", "echo ran"], 1, "sudo wants a password, and none was given"),
+        (
+            &["exec", "-a", "--become-password-from", "file:become-secret", "echo ran"],
+            1,
+            "the sudo password was refused",
+        ),
+        (&["exec", "-w", "good", "-u", "300ms", "cat; sleep 100"], 124, "timed out"),
+    ];
+    for (args, code, reason) in runs {
+        for form in [&[][..], &["-vv"], &["--format", "json", "-vv"]] {
+            let (verb, rest) = args.split_first().unwrap();
+            let output = ground.fleet.output(&[&[*verb], form, rest].concat());
+            let said = [&output.stdout[..], &output.stderr].concat();
+            let text = String::from_utf8_lossy(&said);
+            assert_eq!(output.status.code(), Some(code), "{args:?} {form:?}: {text}");
+            assert!(text.contains(reason), "{args:?} {form:?}: {text}");
+            assert_eq!(planted.found_in(&said), [""; 0], "{args:?} {form:?}: {text}");
+        }
+    }
+    let output = ground.fleet.output(&["hosts", "--explain", "good,bad"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("file:") && text.contains("literal") && text.contains("become_user"), "{text}");
+    assert_eq!(planted.found_in(&output.stdout), [""; 0], "{text}");
+    let mut run = ground.spawn(&["exec", "-w", "good", "echo begun; ps -eo args; head -c 1 >/dev/null; sleep 0.5"]);
+    let line = crate::ground::line(&mut *run.stdout);
+    assert!(line.starts_with("good: begun"), "{line}");
+    assert_eq!(planted.found_in_processes(run.id()), [""; 0]);
+    let output = run.finish();
+    assert!(!output.stdout.is_empty());
+    assert_eq!(planted.found_in(&output.stdout), [""; 0], "the host's own list of processes");
+    assert_eq!(planted.found_below(ground.fleet.dir(), &["hosts.toml", "sudo-secret", "become-secret"]), [""; 0]);
 }
 
 #[test]

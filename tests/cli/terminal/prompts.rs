@@ -77,6 +77,39 @@ fn a_wrong_password_is_refused_once_and_tried_no_more() {
     assert_eq!(ground.sim.stats().password.refused, 1);
 }
 
+/// Hosts whose sudo wants the password, and writes down whether it was right.
+fn by_sudo(dir: &std::path::Path, names: &[&str]) -> Ground {
+    let plan = |name: &&str| {
+        let plan = HostPlan::new().name(*name).env("PATH", crate::sudo::install(dir)).env("FAKE_SUDO", "password");
+        plan.env("FAKE_SUDO_PASSWORD", PASSWORD).env("FAKE_SUDO_LOG", dir.join("log").to_str().unwrap())
+    };
+    Ground::start(names.iter().map(plan).collect())
+}
+
+#[test]
+fn one_password_for_sudo_is_asked_for_and_written_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let ground = by_sudo(dir.path(), &["a", "b", "c"]);
+    let terminal = Terminal::run(&ground, &["exec", "-K", "--sudo", "id >&2; echo as $USER"]);
+    terminal.answer("fleet: sudo password (for a and all alike):", PASSWORD);
+    let record = terminal.finish_recorded();
+    assert!(!record.contains(PASSWORD), "{record}");
+    assert_eq!((record.matches("as root").count(), record.ends_with("exit 0\r\n")), (3, true), "{record}");
+    assert_eq!(std::fs::read_to_string(dir.path().join("log")).unwrap(), "accepted\n".repeat(3));
+}
+
+#[test]
+fn a_mistyped_password_for_sudo_is_tried_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let ground = by_sudo(dir.path(), &["a", "b", "c"]);
+    let terminal = Terminal::run(&ground, &["exec", "-K", "--sudo", "--color", "never", "echo ran"]);
+    terminal.answer("fleet: sudo password (for a and all alike):", "wrong");
+    let record = terminal.finish_recorded();
+    assert!(record.contains("not tried: the password of ops was refused once, and nowhere accepted"), "{record}");
+    assert!(record.contains(": failed: the sudo password was refused") && record.ends_with("exit 3\r\n"), "{record}");
+    assert_eq!(std::fs::read_to_string(dir.path().join("log")).unwrap(), "refused\n");
+}
+
 #[test]
 fn a_prompt_works_with_both_outputs_piped() {
     let ground = by_password(&["a"]);
