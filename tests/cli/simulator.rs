@@ -216,6 +216,7 @@ fn the_first_interrupt_drains_and_the_second_ends() {
     let mut run = ground.spawn(&["exec", "-f", "1", "echo begun; sleep 60"]);
     assert_eq!(line(&mut run.stdout), "sim0001: begun\n");
     run.signal("INT");
+    assert!(line(&mut run.stderr).starts_with("fleet: running 1: sim0001 ("));
     assert_eq!(
         line(&mut run.stderr),
         "fleet: stopping: no new hosts; 1 still running: sim0001; press again to end them\n"
@@ -233,6 +234,7 @@ fn with_nothing_queued_the_first_interrupt_ends() {
     let mut run = ground.spawn(&["exec", "echo begun; sleep 60"]);
     line(&mut run.stdout);
     run.signal("INT");
+    assert!(line(&mut run.stderr).starts_with("fleet: running 1: sim0001 ("));
     assert_eq!(line(&mut run.stderr), "fleet: stopping: ending 1 host: sim0001; press again to leave at once\n");
     assert_eq!(run.finish().status.code(), Some(130));
 }
@@ -242,9 +244,9 @@ fn the_third_interrupt_leaves_at_once() {
     let ground = Ground::healthy(2);
     let mut run = ground.spawn(&["exec", "-f", "1", "trap '' TERM; echo begun; while :; do sleep 1; done"]);
     line(&mut run.stdout);
-    for _ in 0..2 {
+    for said in [&["fleet: running 1: ", "fleet: stopping: "][..], &["fleet: stopping: "]] {
         run.signal("INT");
-        assert!(line(&mut run.stderr).starts_with("fleet: stopping: "));
+        assert!(said.iter().all(|start| line(&mut run.stderr).starts_with(start)));
     }
     run.signal("INT");
     let output = run.finish();
