@@ -13,6 +13,7 @@ use fleet::{Event, EventKind, Host, Sink};
 
 mod handle;
 mod imap;
+mod rollouts;
 mod run;
 mod schedules;
 mod stop;

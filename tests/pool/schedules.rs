@@ -21,7 +21,7 @@ use fleet::{
 use super::{Log, boom, n};
 
 /// Runs `schedule` on many seeds. One that hangs is told by its seed, too.
-fn many(count: u64, schedule: impl Fn(&mut Rng)) {
+pub(super) fn many(count: u64, schedule: impl Fn(&mut Rng)) {
     let only = std::env::var("FLEET_SEED").ok().and_then(|seed| seed.parse().ok());
     let first = fastrand::u64(..u64::MAX / 2);
     let seeds = match only {
