@@ -35,7 +35,7 @@ const LEVELS: [(&str, u8); 21] = [
 const TOP: (&str, u8) = ("pool", 5);
 
 /// Where each crate may be named: a directory, or one file.
-const HOMES: [(&str, &str); 10] = [
+const HOMES: [(&str, &str); 11] = [
     ("ssh2", "ssh/"),
     ("libssh2_sys", "ssh/"),
     ("mio", "ssh/bastion/"),
