@@ -41,7 +41,7 @@ fn nothing_moves_where_nobody_looks() {
     let ground = Ground::named(&["a"]);
     let command = "echo begun; sleep 0.5; echo 'done'";
     let quiet = Terminal::run(&ground, &["exec", "-q", command]).finish_recorded();
-    assert_eq!(quiet, "a: begun\r\na: done\r\nexit 0\r\n".replace("a:", "\x1b[36ma:\x1b[0m"));
+    assert_eq!(quiet, "a: begun\r\na: done\r\nexit 0\r\n".replace("a:", "\x1b[34ma:\x1b[0m"));
     let redirected = format!("{} 2>errors", fleet(&ground, &["exec", "--color", "never", command]));
     let redirected = Terminal::shell(&ground, &redirected, 100).finish_recorded();
     assert_eq!(redirected, "a: begun\r\na: done\r\nexit 0\r\n");
