@@ -4,6 +4,7 @@ mod args;
 mod complete;
 mod enter;
 mod exit;
+mod folding;
 mod habits;
 mod keys;
 mod manual;
@@ -15,6 +16,7 @@ mod running;
 mod screen;
 mod signal;
 mod stdin;
+mod ticker;
 mod usage;
 mod verbs;
 

@@ -5,18 +5,17 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use fleet::pool::{InFlight, RunControl};
 use fleet::sink::escape;
-use fleet::{Class, Error, ErrorKind, Event, EventKind, Sink, Stream};
+use fleet::{Class, Error, Event, EventKind, Sink, Stream};
 use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike};
 use unicode_width::UnicodeWidthStr;
 
-use super::screen::{Foot, Screen, Size, fitting};
+use super::screen::{Foot, Screen, Size, shortened};
+use super::ticker::Ticker;
 
 /// How often it is drawn on a terminal.
 const REDRAW: Duration = Duration::from_millis(100);
@@ -39,13 +38,10 @@ pub(crate) struct Progress {
     ticker: Option<Ticker>,
 }
 
-struct Ticker {
-    stop: Sender<()>,
-    thread: JoinHandle<()>,
-}
-
 struct Counts {
     control: RunControl,
+    /// Of how many of a terminal's rows one may be a host's.
+    host_share: usize,
     hosts: AtomicUsize,
     done: AtomicUsize,
     failed: AtomicUsize,
@@ -73,10 +69,11 @@ struct Transfer {
 }
 
 impl Progress {
-    /// Starts to draw: on a terminal at its foot, else a line now and then.
-    pub(crate) fn start(screen: &Screen, control: RunControl) -> Result<Self, Error> {
+    /// Starts to draw: on a terminal at its foot, else a line now and then. What is folded has most of the foot's room.
+    pub(crate) fn start(screen: &Screen, control: RunControl, is_folded: bool) -> Result<Self, Error> {
         let counts = Arc::new(Counts {
             control,
+            host_share: if is_folded { 12 } else { 3 },
             hosts: AtomicUsize::new(0),
             done: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
@@ -84,34 +81,15 @@ impl Progress {
             is_transfer: AtomicBool::new(false),
             moved: Mutex::default(),
         });
-        let (stop, stopped) = mpsc::channel();
-        let shared = Arc::clone(&counts);
-        let screen = screen.clone();
-        let draw = move || {
+        let (shared, screen) = (Arc::clone(&counts), screen.clone());
+        let ticker = Ticker::start("fleet-progress", "progress", move |ticks| {
             let mut display = Display::new(&screen, &shared);
             let period = if screen.is_terminal(Stream::Stderr) { REDRAW } else { REPORT };
-            while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
+            while ticks.wait(period) {
                 display.draw();
             }
-        };
-        let thread = thread::Builder::new().name("fleet-progress".to_owned()).spawn(draw).map_err(|error| {
-            Error::new(ErrorKind::LocalLimit, "cannot start the thread that shows progress").caused_by(error)
         })?;
-        Ok(Self { counts, ticker: Some(Ticker { stop, thread }) })
-    }
-
-    fn stop(&mut self) {
-        if let Some(Ticker { stop, thread }) = self.ticker.take() {
-            drop(stop);
-            // Drawing is never worth a failure.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.stop();
+        Ok(Self { counts, ticker: Some(ticker) })
     }
 }
 
@@ -134,7 +112,7 @@ impl Sink for Progress {
                 count.map(|count| count.fetch_add(1, Ordering::Relaxed));
             }
             // The counts of the summary take its place.
-            EventKind::RunFinished(_) => self.stop(),
+            EventKind::RunFinished(_) => self.ticker = None,
             _ => {}
         }
         Ok(())
@@ -251,14 +229,14 @@ impl Live<'_> {
         self.foot.set(lines);
     }
 
-    /// Returns the lines of the hosts that run longest: at most a third of a terminal.
+    /// Returns the lines of the hosts that run longest: with what else stands there at most a third of a terminal.
     fn hosts(&mut self, size: Size, now: Instant) -> Vec<String> {
         let age = |flight: &InFlight| now.saturating_duration_since(flight.since);
         let mut longest = self.counts.control.in_flight();
         longest.retain(|flight| age(flight) >= LONG);
         longest.sort_by_key(|flight| flight.since);
-        longest.truncate(MAX_HOSTS.min(size.rows / 3));
-        let name = |flight: &InFlight| short(&escape(&flight.host.name));
+        longest.truncate(MAX_HOSTS.min(size.rows / self.counts.host_share));
+        let name = |flight: &InFlight| shortened(&escape(&flight.host.name), MAX_NAME_COLUMNS);
         let widest = longest.iter().map(|flight| name(flight).width()).max().unwrap_or(0);
         let widest_phase = longest.iter().map(|flight| flight.phase.as_str().len()).max().unwrap_or(0);
         self.rates.retain(|name, _| longest.iter().any(|flight| flight.host.name == *name));
@@ -298,11 +276,6 @@ impl Rate {
         let bytes = u128::from(done.saturating_sub(before)) * 1000 / millis;
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
-}
-
-/// Shortens a name to [`MAX_NAME_COLUMNS`].
-fn short(name: &str) -> String {
-    if name.width() <= MAX_NAME_COLUMNS { name.to_owned() } else { fitting(name, MAX_NAME_COLUMNS - 1) + "…" }
 }
 
 /// Writes a time in few characters: `34s`, `2m10`, `1h05`.

@@ -22,6 +22,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::args::{BecomeUser, ColorWhen, Connect, Ending, Format, Lines, Output, ProgressWhen, Run, Select};
 use super::exit::{self, Refusal};
+use super::folding::{Folding, Whole};
 use super::plan::{self, Selection};
 use super::progress::Progress;
 use super::prompt;
@@ -149,9 +150,9 @@ impl Request<'_> {
                 screen.on_close(move || on_close.stop(Stop::Abort, StopReason::Output));
             }
         }
-        let mut form = self.form(&lines, &hosts, screen);
+        let mut form = self.form(&lines, &hosts, screen, &control)?;
         let mut status = self.status(&lines, screen);
-        let mut progress = self.progress(screen, &control)?;
+        let mut progress = self.progress(&lines, screen, &control)?;
         let mut changed = ChangedKeys::default();
         let mut in_vain = InVain::default();
         let mut sinks: Vec<&mut dyn Sink> = Vec::with_capacity(5);
@@ -265,7 +266,13 @@ impl Request<'_> {
         self.lines.map_or_else(|| Ok(Lines::default()), |lines| lines.for_format(self.output.format))
     }
 
-    pub(crate) fn form(&self, lines: &Lines, hosts: &[Arc<Host>], screen: &Screen) -> Box<dyn Sink> {
+    pub(crate) fn form(
+        &self,
+        lines: &Lines,
+        hosts: &[Arc<Host>],
+        screen: &Screen,
+        control: &RunControl,
+    ) -> Result<Box<dyn Sink>, Refusal> {
         let stdout = screen.writer(Stream::Stdout);
         let terminal = screen.is_terminal(Stream::Stdout);
         match self.output.format {
@@ -274,19 +281,19 @@ impl Request<'_> {
                 let mut options = JsonOptions::default();
                 options.phases = self.output.verbose > 0;
                 options.terminal = terminal;
-                return Box::new(Json::new(stdout, options));
+                return Ok(Box::new(Json::new(stdout, options)));
             }
             Format::Jsonl => {
                 let mut options = JsonLinesOptions::default();
                 options.terminal = terminal;
                 options.records = self.pattern.is_some();
-                return Box::new(JsonLines::new(stdout, options));
+                return Ok(Box::new(JsonLines::new(stdout, options)));
             }
             Format::Csv => {
                 let mut options = CsvOptions::default();
                 options.terminal = terminal;
                 options.fields = self.pattern.as_ref().map(|pattern| pattern.fields().to_vec());
-                return Box::new(Csv::new(stdout, options));
+                return Ok(Box::new(Csv::new(stdout, options)));
             }
         }
         if lines.is_folded() {
@@ -294,7 +301,13 @@ impl Request<'_> {
             options.diff = lines.diff;
             options.stdout = self.target(Stream::Stdout, screen);
             options.stderr = self.target(Stream::Stderr, screen);
-            return Box::new(Fold::new(stdout, screen.writer(Stream::Stderr), options));
+            let fold = Fold::new(stdout, screen.writer(Stream::Stderr), options);
+            if !(self.has_progress(screen) && screen.is_terminal(Stream::Stderr)) {
+                return Ok(Box::new(fold));
+            }
+            let color = self.target(Stream::Stderr, screen).color;
+            let whole = Whole { control: control.clone(), hosts: hosts.len(), color };
+            return Ok(Box::new(Folding::start(fold, whole, screen)?));
         }
         let mut options = TextOptions::default();
         options.prefix = !lines.no_prefix;
@@ -306,10 +319,13 @@ impl Request<'_> {
         if let Some(pattern) = &self.pattern {
             let mut table = TableOptions::of(pattern);
             table.text = options;
-            return Box::new(Table::new(stdout, screen.writer(Stream::Stderr), table));
+            return Ok(Box::new(Table::new(stdout, screen.writer(Stream::Stderr), table)));
         }
         let text = Text::new(stdout, screen.writer(Stream::Stderr), options);
-        if lines.ordered { Box::new(Ordered::new(text, hosts, SpoolSet::default())) } else { Box::new(text) }
+        if lines.ordered {
+            return Ok(Box::new(Ordered::new(text, hosts, SpoolSet::default())));
+        }
+        Ok(Box::new(text))
     }
 
     pub(crate) fn status(&self, lines: &Lines, screen: &Screen) -> Status<Writer> {
@@ -322,14 +338,23 @@ impl Request<'_> {
         Status::new(screen.own_writer(), options)
     }
 
-    pub(crate) fn progress(&self, screen: &Screen, control: &RunControl) -> Result<Option<Progress>, Refusal> {
-        let is_wanted = match self.output.progress {
+    pub(crate) fn progress(
+        &self,
+        lines: &Lines,
+        screen: &Screen,
+        control: &RunControl,
+    ) -> Result<Option<Progress>, Refusal> {
+        let progress = self.has_progress(screen).then(|| Progress::start(screen, control.clone(), lines.is_folded()));
+        Ok(progress.transpose()?)
+    }
+
+    /// Tells whether it is shown how far the run is.
+    fn has_progress(&self, screen: &Screen) -> bool {
+        match self.output.progress {
             Some(ProgressWhen::Always) => true,
             Some(ProgressWhen::Never) => false,
             Some(ProgressWhen::Auto) | None => screen.is_terminal(Stream::Stderr) && !self.output.quiet,
-        };
-        let progress = is_wanted.then(|| Progress::start(screen, control.clone()));
-        Ok(progress.transpose()?)
+        }
     }
 
     fn target(&self, stream: Stream, screen: &Screen) -> Target {

@@ -65,6 +65,11 @@ impl Size {
             rows: usize::from(rows.0).max(1),
         })
     }
+
+    /// Returns how many columns a foot may fill.
+    pub(crate) fn free_columns(self) -> usize {
+        self.columns.saturating_sub(FREE_COLUMNS).max(1)
+    }
 }
 
 impl Screen {
@@ -294,8 +299,7 @@ impl State {
         }
         let lines: Vec<&String> = self.feet.values().flatten().collect();
         let room = size.rows.saturating_sub(1).max(1);
-        let columns = size.columns.saturating_sub(FREE_COLUMNS).max(1);
-        lines.iter().skip(lines.len().saturating_sub(room)).map(|line| fitting(line, columns)).collect()
+        lines.iter().skip(lines.len().saturating_sub(room)).map(|line| fitting(line, size.free_columns())).collect()
     }
 
     /// Returns how many rows lines take that were drawn.
@@ -341,6 +345,15 @@ pub(crate) fn fitting(line: &str, columns: usize) -> String {
         Some(start) if start.contains('\x1b') => format!("{start}\x1b[0m"),
         Some(start) => start.to_owned(),
         None => line.to_owned(),
+    }
+}
+
+/// Cuts a text without colours to so many columns; it ends with `…` then.
+pub(crate) fn shortened(text: &str, columns: usize) -> String {
+    match columns {
+        _ if text.width() <= columns => text.to_owned(),
+        0 => String::new(),
+        _ => fitting(text, columns - 1) + "…",
     }
 }
 
@@ -412,6 +425,7 @@ mod tests {
         assert_eq!(fitting("\x1b[36mweb\x1b[0m: x", 2), "\x1b[36mwe\x1b[0m");
         assert_eq!(fitting("\x1b[36mweb\x1b[0m: x", 6), "\x1b[36mweb\x1b[0m: x");
         assert_eq!(columns("\x1b[36mweb\x1b[0m: 日"), 7);
+        assert_eq!([5, 4, 1, 0].map(|columns| shortened("12345", columns)), ["12345", "123…", "…", ""]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 mod enter;
+mod folding;
 mod lines;
 mod progress;
 mod prompts;

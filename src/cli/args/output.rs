@@ -52,7 +52,7 @@ pub(crate) struct Output {
 #[command(next_help_heading = "Output")]
 pub(crate) struct Lines {
     /// Leave `HOST: ` out; a file or pipe gets the bytes exactly
-    #[arg(short = 'N', long, value_parser = flag(), env = "FLEET_NO_PREFIX", hide_env = true)]
+    #[arg(short = 'N', long, value_parser = flag(), conflicts_with = "select_regex", env = "FLEET_NO_PREFIX", hide_env = true)]
     pub(crate) no_prefix: bool,
     /// Also write HOST.stdout, HOST.stderr and results.jsonl into a new or empty directory
     #[arg(short = 'O', long, value_name = "DIR", env = "FLEET_OUT_DIR", hide_env = true)]
@@ -83,9 +83,6 @@ impl Lines {
         let Some(text) = &self.select_regex else { return Ok(None) };
         let pattern = Pattern::new(text)
             .map_err(|error| Refusal::from(error).hint("--select-regex wants named groups, such as '(?<use>\\d+)%'"))?;
-        if self.no_prefix {
-            return Err(Refusal::usage("-N has no meaning with --select-regex, whose table has no prefix"));
-        }
         Ok(Some(pattern))
     }
 

@@ -90,7 +90,7 @@ impl Visit<'_> {
         let on_close = self.control.clone();
         self.screen.on_close(move || on_close.stop(Stop::Abort, StopReason::Output));
         let _listener = signal::Listener::start(self.control.clone(), self.screen.clone())?;
-        let mut form = self.request.form(&Lines::default(), &self.hosts, self.screen);
+        let mut form = self.request.form(&Lines::default(), &self.hosts, self.screen, &self.control)?;
         let mut status = self.request.status(&Lines::default(), self.screen);
         let mut changed = ChangedKeys::default();
         let mut told = Told { sinks: vec![&mut *form, &mut status, &mut changed], run: None };
@@ -117,7 +117,7 @@ impl Visit<'_> {
         // A form for programs says at once what is not going to be recorded.
         let is_final = self.args.output.format == Format::Json && !self.args.yes;
         let pool = self.request.pool(if is_final { scan.strict() } else { scan }).build();
-        let mut progress = self.request.progress(self.screen, &self.control)?;
+        let mut progress = self.request.progress(&Lines::default(), self.screen, &self.control)?;
         let outputs = progress.as_mut().map_or_else(Outputs::new, |progress| Outputs::new().sink(progress));
         let mut seen: Vec<(usize, Seen)> = Vec::new();
         let summary = pool.run_with(&self.hosts, Scan, &self.control, outputs.sink(told), |result| {

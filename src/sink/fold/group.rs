@@ -32,7 +32,7 @@ impl Ending {
 /// the same cause in the same phase.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// By their places in the submission.
+    /// With their places in the submission, in that order.
     members: Vec<(usize, Arc<Host>)>,
     ending: Ending,
     stdout: Spool,
@@ -114,7 +114,7 @@ impl Group {
     }
 
     fn rank(&self) -> (Reverse<usize>, Option<usize>) {
-        (Reverse(self.members.len()), self.members.iter().map(|(index, _)| *index).min())
+        (Reverse(self.members.len()), self.members.first().map(|(index, _)| *index))
     }
 }
 
@@ -145,7 +145,8 @@ impl Groups {
                 && group.stdout.same_as(&stdout)?
                 && group.stderr.same_as(&stderr)?
             {
-                group.members.push(member);
+                let at = group.members.partition_point(|(index, _)| *index < member.0);
+                group.members.insert(at, member);
                 return Ok(());
             }
         }
@@ -157,17 +158,14 @@ impl Groups {
     /// Returns the groups, the largest first; of equal ones that with the first host.
     pub(super) fn sorted(&self) -> Vec<&Group> {
         let mut groups: Vec<&Group> = self.list.iter().collect();
-        groups.sort_by_cached_key(|group| group.rank());
+        groups.sort_unstable_by_key(|group| group.rank());
         groups
     }
 
     /// Takes the groups out, in the same order.
     pub(super) fn take(&mut self) -> Vec<Group> {
         let mut groups = std::mem::take(self).list;
-        for group in &mut groups {
-            group.members.sort_by_key(|(index, _)| *index);
-        }
-        groups.sort_by_cached_key(Group::rank);
+        groups.sort_by_key(Group::rank);
         groups
     }
 }

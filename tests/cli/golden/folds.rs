@@ -56,9 +56,13 @@ fn what_is_for_text_alone() {
         .run(&["exec", "-b", "--ordered", "x"])
         .run(&["exec", "--diff", "-N", "x"])
         .run(&["put", "-b", "a", "b"])
+        .run(&["exec", "-b", "--select-regex", "(?<a>x)", "x"])
+        .run(&["exec", "--diff", "--select-regex", "(?<a>x)", "x"])
+        .run(&["exec", "--ordered", "--select-regex", "(?<a>x)", "x"])
         .env("FLEET_FOLD", "1")
         .run(&["exec", "-w", "127.0.0.1", "-l", "ops", "--dry-run", "--ordered", "x"])
         .run(&["exec", "-w", "127.0.0.1", "-l", "ops", "--dry-run", "--format", "csv", "x"])
+        .run(&["exec", "-w", "127.0.0.1", "-l", "ops", "--dry-run", "--select-regex", "(?<a>x)", "x"])
         .env("FLEET_FORMAT", "json")
         .run(&["exec", "-w", "127.0.0.1", "-l", "ops", "--dry-run", "x"])
         .golden("folds_refused");

@@ -107,6 +107,26 @@ fn output_is_in_its_file_as_it_arrives() {
 }
 
 #[test]
+fn what_is_folded_has_a_file_for_each_host() {
+    let Ground { fleet, sim: _sim } = Ground::named(&["a", "b", "c"]);
+    let command = "case $HOME in *c) echo odd >&2; exit 3;; esac; echo ok";
+    let output = fleet.output(&["exec", "-b", "-O", "out", command]);
+    let rule = "---------------\n";
+    let blocks = format!("{rule}a,b (2)\n{rule}ok\n{rule}c (1): exit status 3\n{rule}");
+    assert_eq!(
+        (code(&output), std::str::from_utf8(&output.stdout).unwrap()),
+        (Some(1), &*blocks),
+        "{}",
+        stderr(&output)
+    );
+    let dir = fleet.dir().join("out");
+    let files = files(&dir);
+    let texts = ["a.stdout", "b.stdout", "c.stderr"].map(|name| files[name].as_slice());
+    assert_eq!(texts, [b"ok\n".as_slice(), b"ok\n", b"odd\n"]);
+    assert_eq!(index(&dir)["c"]["exit_code"], 3);
+}
+
+#[test]
 fn a_script_has_files_too() {
     let Ground { fleet, sim: _sim } = Ground::named(&["a"]);
     let fleet = fleet.file("facts", "echo $1\n").env("FLEET_OUT_DIR", "out");

@@ -115,6 +115,17 @@ fn an_output_that_nobody_reads_ends_the_run_at_its_first_line() {
 }
 
 #[test]
+fn blocks_that_nobody_reads_end_in_silence() {
+    for form in ["-b", "--diff"] {
+        let ground = Ground::named(&["a", "b"]);
+        let mut run = ground.spawn(&["exec", form, "echo $HOME"]);
+        run.stdout = Box::new(std::io::empty());
+        let output = run.finish();
+        assert_eq!((code(&output), stderr(&output)), (Some(141), ""), "{form}");
+    }
+}
+
+#[test]
 fn a_full_disk_is_said_and_every_result_still_told() {
     let Ground { fleet, sim: _sim } = Ground::named(&["a", "b"]);
     for format in ["text", "json"] {
