@@ -123,14 +123,14 @@ fn a_bad_inventory_names_file_line_key_and_mend() {
         ),
         (
             "[groups.a]\nchildren = ['b']\n[groups.b]\nchildren = ['c']\n[groups.c]\nchildren = ['b']",
-            "3: groups form a cycle: b → c → b",
+            "3: groups form a cycle: b (hosts.toml:3) → c (hosts.toml:5) → b",
         ),
-        ("[groups.a]\nchildren = ['a']", "1: groups form a cycle: a → a"),
+        ("[groups.a]\nchildren = ['a']", "1: groups form a cycle: a (hosts.toml:1) → a"),
         ("[groups.all]", "1: \"all\" cannot name a group: \"all\" always means every host"),
         ("[groups.'a b']", "1: \"a b\" cannot name a group: it contains ' '"),
         ("[groups.a]\nhosts = ['web[1-']", "2: bad hostset \"web[1-\": expected a number at column 7"),
         ("[hosts.'web[3-1]']", "1: bad hostset \"web[3-1]\": the range runs backwards: 3-1 at column 7"),
-        ("[groups.a]\nhosts = ['web*']", "2: \"web*\" cannot name a host: it contains '*'"),
+        ("[groups.a]\nhosts = ['web*']", "2:11: in the hosts of group \"a\": no host matches \"web*\"\n  web*\n  ^"),
         ("[groups.a]\nhosts = [\n'-oProxy'\n]", "3: \"-oProxy\" cannot name a host: it starts with \"-\""),
         ("[hosts.'..']", "1: \"..\" cannot name a host: it names a directory"),
         ("[hosts.'a/b']", "1: \"a/b\" cannot name a host: it contains '/'"),
@@ -948,4 +948,123 @@ fn commands_of_ssh_config_run_only_where_they_are_allowed_and_once() {
     let logins: Vec<_> = resolved.hosts.iter().map(|host| (&*host.user, host.port)).collect();
     assert_eq!((logins, resolved.warnings.len()), (vec![("ran", 9), ("ran", 22)], 0));
     assert_eq!(std::fs::read_to_string(count).unwrap(), "x\n");
+}
+
+const RULES: &str = r#"
+[groups.web]
+hosts = ["web[1-9]"]
+vars = { role = "frontend" }
+[groups.canary]
+hosts = ["@web!web[3-9]", "~/^db/!db2", "new1"]
+[groups.late]
+hosts = ["@early"]
+[groups.early]
+hosts = ["vars.tier=2"]
+[groups.tiers]
+hosts = ["vars.role=front*&web[8-9]"]
+vars = { tier = 2 }
+[groups.rest]
+hosts = ["*!@canary", "web9^web9"]
+children = ["late"]
+[groups.db]
+hosts = ["db[1-3]"]
+"#;
+
+#[test]
+fn groups_take_expressions() {
+    let inventory = parse(RULES);
+    for (group, members) in [
+        ("web", "web[1-9]"),
+        ("canary", "db[1,3],new1,web[1-2]"),
+        ("early", "web[8-9]"),
+        ("late", "web[8-9]"),
+        ("rest", "db2,web[3-9]"),
+    ] {
+        assert_eq!(fleet::hostset::fold(inventory.members(group).unwrap()), members, "{group}");
+        let selected = inventory.select(&selector(&[&format!("@{group}")])).unwrap();
+        assert_eq!(fleet::hostset::fold(selected.iter().map(|target| &*target.name)), members, "@{group}");
+    }
+    // They are members as if each were named: the group's settings are theirs.
+    assert_eq!(inventory.groups_of("web8").unwrap(), ["web", "late", "early", "tiers", "rest"]);
+    let explained = inventory.explain(&Target::named("web8"), &no_keys()).unwrap();
+    assert_eq!(
+        explained.groups,
+        [
+            "web (hosts.toml:2)",
+            "late: @early (hosts.toml:8)",
+            "early: vars.tier=2 (hosts.toml:10)",
+            "tiers: vars.role=front*&web[8-9] (hosts.toml:12)",
+            "rest: *!@canary (hosts.toml:15)",
+        ]
+    );
+}
+
+#[test]
+fn what_is_wrong_in_an_expression_of_a_group_is_pointed_at() {
+    let web = "[groups.web]\nhosts = ['web[1-9]']\n[groups.x]\nhosts = ";
+    let of_x = "in the hosts of group \"x\"";
+    for (text, message) in [
+        ("['@web!']", format!("4:16: {of_x}: expected a host, a group or a pattern\n  @web!\n       ^")),
+        ("['web1', '@wbe']", format!("4:19: {of_x}: no group is named \"wbe\": did you mean \"web\"?\n  @wbe\n  ^")),
+        (
+            "['@web!wbe7']",
+            format!("4:16: {of_x}: no host, group or pattern matches \"wbe7\": did you mean \"web7\"?\n  @web!wbe7\n       ^"),
+        ),
+        (
+            "['@web,db7']",
+            format!(
+                "4:16: {of_x}: no host, group or pattern matches \"db7\": only an entry without operators adds hosts\n  @web,db7\n       ^"
+            ),
+        ),
+        (
+            "\"\"\"@web&10.0.0.1\"\"\"",
+            format!(
+                "4: {of_x}: no host, group or pattern matches \"10.0.0.1\": only an entry without operators adds hosts\n  @web&10.0.0.1\n       ^"
+            ),
+        ),
+        (
+            "['root@web1&@web']",
+            format!(
+                "4:11: {of_x}: a group's expression takes no user and no port: set them in [hosts.\"web1\"]\n  root@web1&@web\n  ^"
+            ),
+        ),
+        ("['@web!-']", format!("4:16: {of_x}: standard input is not read here\n  @web!-\n       ^")),
+        ("['~/[/']", format!("4:11: {of_x}: bad regular expression: unclosed character class\n  ~/[/\n  ^")),
+        ("['@x']", format!("4:11: {of_x}: groups form a cycle: x (hosts.toml:3) → x\n  @x\n  ^")),
+        ("['vars.a=1']\nvars = { a = 1 }", format!("4:11: {of_x}: groups form a cycle: x (hosts.toml:3) → x\n  vars.a=1\n  ^")),
+        (
+            "['@y']\n[groups.y]\nhosts = ['@z']\n[groups.z]\nchildren = ['x']",
+            "6:11: in the hosts of group \"y\": groups form a cycle: x (hosts.toml:3) → y (hosts.toml:5) → z (hosts.toml:7) → x\n  @z\n  ^"
+                .to_owned(),
+        ),
+    ] {
+        let error = Inventory::parse(&format!("{web}{text}"), Path::new("hosts.toml")).unwrap_err();
+        assert_eq!(usage(error), format!("hosts.toml:{message}"), "{text}");
+    }
+}
+
+#[test]
+fn groups_take_the_hosts_of_lists_and_of_other_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    std::fs::write(path("old"), "web2 # the old one\n@db\n").unwrap();
+    std::fs::write(path("a.toml"), "[groups.old]\nhosts = ['@file:old', 'vars.dc=eu&@web']\n").unwrap();
+    std::fs::write(path("b.ini"), "[web]\nweb[1:3]\nweb4 dc=eu\n[db]\ndb1\n").unwrap();
+    let inventory = Inventory::load_all(&[path("a.toml"), path("b.ini")]).unwrap();
+    assert_eq!(fleet::hostset::fold(inventory.members("old").unwrap()), "db1,web[2,4]");
+
+    std::fs::write(path("old"), "web2\n@old\n").unwrap();
+    let error = usage(Inventory::load_all(&[path("a.toml"), path("b.ini")]).unwrap_err());
+    assert!(error.contains("old:2: ") && error.contains("groups form a cycle: old ("), "{error}");
+}
+
+#[test]
+fn groups_that_need_one_another_in_a_long_row_are_refused() {
+    let row = |count: usize| {
+        let group = |n| format!("[groups.g{n}]\nhosts = ['@g{}']\n", n + 1);
+        (0..count).map(group).collect::<String>() + &format!("[groups.g{count}]\nhosts = ['a']\n")
+    };
+    assert_eq!(parse(&row(60)).members("g0").unwrap(), ["a"]);
+    let error = usage(Inventory::parse(&row(5000), Path::new("hosts.toml")).unwrap_err());
+    assert!(error.contains("more than 64 groups need one another"), "{error}");
 }

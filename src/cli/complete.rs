@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use clap::{Arg, Command, ValueHint};
 use fleet::inventory::Lookup;
@@ -18,6 +19,9 @@ pub(crate) const WORD: &str = "__complete";
 
 /// How many hosts are offered one by one; of more, the ways in which their names go on.
 const MAX_HOSTS: usize = 100;
+
+/// How long an inventory that is a program may take: somebody waits at the key.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the shell offers.
 #[derive(Debug, PartialEq, Eq)]
@@ -245,7 +249,9 @@ impl<'a> Line<'a> {
     }
 
     fn inventory(&self) -> Option<Inventory> {
-        Inventory::open(self.inventory.as_deref().map(Path::new), &Lookup::from_env()).ok()
+        let mut lookup = Lookup::from_env();
+        lookup.deadline = Some(Instant::now() + PATIENCE);
+        Inventory::open(self.inventory.as_deref().map(Path::new), &lookup).ok()
     }
 
     /// Completes the last term of an expression.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::address::{Written, check_group, check_host, is_ip, split};
 use super::group::Group;
 use super::layer::{Clash, Layer};
+use super::members::WrittenRule;
 use super::{Entry, Inventory};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -78,6 +79,8 @@ pub(super) struct Builder {
     defined: Vec<Option<usize>>,
     /// The settings of two tables as one, by their places.
     merged: HashMap<(usize, usize), usize>,
+    /// Which hosts groups have by expressions, to be found when all are known.
+    pub(super) written_rules: Vec<WrittenRule>,
 }
 
 impl Builder {
@@ -164,7 +167,7 @@ impl Builder {
         &mut self,
         id: usize,
         layer: Option<usize>,
-        address: Option<&str>,
+        address: Option<(&str, usize)>,
         offset: usize,
     ) -> Result<()> {
         if self.defined.len() <= id {
@@ -172,14 +175,14 @@ impl Builder {
         }
         let first = self.defined.get_mut(id).and_then(|slot| slot.replace(offset));
         let Some(entry) = self.inventory.hosts.get_mut(id) else { return Ok(()) };
-        if let Some(address) = address {
+        if let Some((address, place)) = address {
             match (&entry.address, first) {
-                (Some(before), Some(first)) if **before != *address => {
+                (Some((before, _)), Some(first)) if **before != *address => {
                     let place = self.inventory.files.place(first);
                     let what = format!("host \"{}\" has another address in {place}: keep one", entry.name);
                     return Err(self.inventory.wrong(offset, what));
                 }
-                _ => entry.address = Some(address.into()),
+                _ => entry.address = Some((address.into(), place)),
             }
         }
         let (old, new) = match (entry.layer, layer) {
@@ -241,10 +244,10 @@ impl Builder {
 
     pub(super) fn finish(mut self) -> Result<Inventory> {
         if let Some(cycle) = self.inventory.cycle() {
-            let names: Vec<&str> = cycle.iter().map(|id| &*self.inventory.group(*id).name).collect();
             let offset = cycle.first().map_or(0, |id| self.inventory.group(*id).offset);
-            return Err(self.inventory.wrong(offset, format!("groups form a cycle: {}", names.join(" → "))));
+            return Err(self.inventory.wrong(offset, self.inventory.describe_cycle(&cycle)));
         }
+        self.apply_rules()?;
         for entry in &mut self.inventory.hosts {
             entry.groups.sort_unstable();
         }

@@ -61,6 +61,9 @@ pub struct Explanation {
     pub host: Arc<Host>,
     /// Every setting.
     pub settings: Vec<Setting>,
+    /// Every group that holds it, nearest first, each with its place, and the expression that puts it there:
+    /// `canary: @web!web7 (hosts.toml:3)`.
+    pub groups: Vec<String>,
     /// What ssh_config says of the host and fleet does not heed.
     pub ignored: Vec<Ignored>,
     /// What another program's inventory says of the host and fleet does not heed, each with its place:

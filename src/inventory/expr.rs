@@ -69,10 +69,16 @@ fn parse_tokens(text: &str, tokens: &[Token], is_name: &dyn Fn(&str) -> bool) ->
 
 /// Makes the error that a selection is wrong: one line, then the selection and a caret below the place.
 pub(super) fn error(text: &str, syntax: &Syntax) -> Error {
-    let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let caret = " ".repeat(syntax.column.saturating_sub(1));
     let Syntax { column, message } = syntax;
-    Error::new(ErrorKind::Usage, format!("bad selection: {message} at column {column}\n  {shown}\n  {caret}^"))
+    let below = pointed(text, *column);
+    Error::new(ErrorKind::Usage, format!("bad selection: {message} at column {column}{below}"))
+}
+
+/// Writes two lines below a message: the selection, and a caret below the column.
+pub(super) fn pointed(text: &str, column: usize) -> String {
+    let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let caret = " ".repeat(column.saturating_sub(1));
+    format!("\n  {shown}\n  {caret}^")
 }
 
 #[derive(Clone, Debug)]

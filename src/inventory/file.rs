@@ -10,6 +10,7 @@ use toml::de::DeTable;
 use super::build::{Builder, Files, check_address};
 use super::forms::Form;
 use super::layer::{Kind, Layer, Place};
+use super::members::{WrittenRule, is_expression};
 use super::spelling::did_you_mean;
 use super::value::{OwnKeys, Setting, Source};
 use crate::error::Result;
@@ -129,7 +130,14 @@ impl<'t> Reader<'_, 't, '_> {
 
     fn group_hosts(&mut self, group: usize, item: Setting<'t>) -> Result<()> {
         let span = item.value.span();
-        let names = self.names(self.source.string(item)?, &span)?;
+        let text = self.source.string(item)?;
+        if is_expression(text) {
+            let (offset, column) = (self.source.offset(&span), self.source.column_of(item, text));
+            let directory = self.source.directory();
+            self.builder.written_rules.push(WrittenRule { group, text: text.to_owned(), offset, column, directory });
+            return Ok(());
+        }
+        let names = self.names(text, &span)?;
         for name in names.iter() {
             let id = self.host(&name, &span)?;
             self.builder.join(id, group);
@@ -159,6 +167,7 @@ impl<'t> Reader<'_, 't, '_> {
         }
         let layer = self.builder.layer(layer);
         let offset = self.source.offset(&table.span);
+        let address_place = addresses.as_ref().map(|(key, _)| self.source.offset(&key.value.span()));
         let mut addresses = addresses.as_ref().map(|(key, addresses)| (*key, addresses.iter()));
         for name in names.iter() {
             let id = self.host(&name, &table.span)?;
@@ -169,7 +178,7 @@ impl<'t> Reader<'_, 't, '_> {
                 }
                 None => None,
             };
-            self.builder.define(id, layer, address.as_deref(), offset)?;
+            self.builder.define(id, layer, address.as_deref().zip(address_place), offset)?;
             for group in &groups {
                 self.builder.join(id, *group);
             }

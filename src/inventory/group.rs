@@ -59,6 +59,16 @@ impl Inventory {
         members
     }
 
+    /// Says which groups a cycle is made of, and where each stands.
+    pub(super) fn describe_cycle(&self, cycle: &[usize]) -> String {
+        let named = cycle.iter().enumerate().map(|(index, id)| {
+            let Group { name, offset, .. } = self.group(*id);
+            // The last one is the first again.
+            if index + 1 == cycle.len() { name.to_string() } else { format!("{name} ({})", self.place(*offset)) }
+        });
+        format!("groups form a cycle: {}", named.collect::<Vec<_>>().join(" → "))
+    }
+
     /// Returns a cycle of groups, if there is one: each the parent of the next, the first one repeated at the end.
     pub(super) fn cycle(&self) -> Option<Vec<usize>> {
         let mut done = Bits::default();

@@ -15,7 +15,7 @@ impl Evaluator<'_> {
         if path.is_empty() {
             return Err(context.wrong("expected a path: a list is written @file:PATH"));
         }
-        let path = self.directory.join(expand_home(path));
+        let path = self.directory.borrow().join(expand_home(path));
         let shown = path.display();
         let text = std::fs::read(&path)
             .map_err(|error| Error::new(ErrorKind::Usage, format!("cannot read {shown}")).caused_by(error))?;

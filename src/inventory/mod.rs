@@ -43,6 +43,7 @@ mod keywords;
 mod layer;
 mod list;
 mod match_exec;
+mod members;
 mod openssh;
 mod part;
 mod precedence;
@@ -60,12 +61,14 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostSpec;
 use build::Files;
 use group::Group;
 use layer::Layer;
+use members::Rule;
 
 pub use explain::{Explanation, Setting, Source};
 pub use layer::KEYS;
@@ -85,13 +88,16 @@ pub struct Inventory {
     layers: Vec<Layer>,
     hosts: Vec<Entry>,
     host_ids: HashMap<Arc<str>, usize>,
+    /// The expressions that put hosts into groups, in file order.
+    rules: Vec<Rule>,
 }
 
 /// One host. Small: an inventory may have a hundred thousand that say nothing of their own.
 #[derive(Clone, Debug)]
 struct Entry {
     name: Arc<str>,
-    address: Option<Box<str>>,
+    /// With the place where it is said.
+    address: Option<(Box<str>, usize)>,
     /// Its own table's settings, an index into the layers; shared where a table names many hosts.
     layer: Option<usize>,
     /// The groups that name it directly, in file order.
@@ -108,12 +114,14 @@ pub struct Lookup {
     pub directory: PathBuf,
     /// The user's configuration directory, where `fleet/hosts.toml` may lie.
     pub config: Option<PathBuf>,
+    /// When inventories that are programs must have answered. Default: each has 60 s.
+    pub deadline: Option<Instant>,
 }
 
 impl Lookup {
     /// Reads `$FLEET_INVENTORY` and asks for the configuration directory; the directory is the working one.
     pub fn from_env() -> Self {
-        Self { variable: std::env::var_os("FLEET_INVENTORY"), directory: PathBuf::new(), config: dirs::config_dir() }
+        Self { variable: std::env::var_os("FLEET_INVENTORY"), config: dirs::config_dir(), ..Self::default() }
     }
 }
 
@@ -171,8 +179,8 @@ impl Inventory {
     /// As [`load_all`](Self::load_all).
     pub fn open_all<P: AsRef<Path>>(named: &[P], lookup: &Lookup) -> Result<Self> {
         match Self::find(lookup) {
-            _ if !named.is_empty() => Self::load_all(named),
-            Some(path) => Self::load(&path),
+            _ if !named.is_empty() => Self::load_before(named, lookup.deadline),
+            Some(path) => Self::load_before(&[path], lookup.deadline),
             None => Ok(Self::empty()),
         }
     }
@@ -197,7 +205,7 @@ impl Inventory {
     pub fn host(&self, name: &str) -> Option<HostSpec> {
         let entry = self.entry(name)?;
         let mut spec = HostSpec::new(name);
-        spec.address = entry.address.as_deref().map(str::to_owned);
+        spec.address = entry.address.as_ref().map(|(address, _)| address.to_string());
         if let Some(layer) = entry.layer.and_then(|id| self.layers.get(id)) {
             spec.settings = layer.settings.clone();
             spec.vars = layer.vars.clone();

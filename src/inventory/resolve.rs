@@ -113,8 +113,8 @@ impl Inventory {
         resolver.notes = Some(Notes::default());
         let host = resolver.host(target)?;
         let Notes { settings, ignored } = resolver.notes.unwrap_or_default();
-        let unheeded = self.unheeded(&target.name);
-        Ok(Explanation { host, settings, ignored, unheeded, warnings: resolver.keys.warnings })
+        let (groups, unheeded) = (self.memberships(&target.name), self.unheeded(&target.name));
+        Ok(Explanation { host, settings, groups, ignored, unheeded, warnings: resolver.keys.warnings })
     }
 
     /// Lists what the tables of a host say that only another program understands, the nearest first.
@@ -281,9 +281,8 @@ impl<'a> Resolver<'a> {
             return Err(usage(format!("no host named \"{name}\"")));
         };
         let (place, written) = match address {
-            Some(address) => {
-                let offset = layer.and_then(|id| inventory.layers.get(id)).and_then(|layer| layer.offset("address"));
-                let source = Source::Host(offset.map_or_else(String::new, |offset| inventory.place(offset)));
+            Some((address, offset)) => {
+                let source = Source::Host(inventory.place(*offset));
                 let (address, given) = (address.to_string(), Some((&**address, source)));
                 (Place { address, given, known_as: name.to_owned() }, Login::default())
             }

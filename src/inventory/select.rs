@@ -163,6 +163,9 @@ impl Inventory {
     }
 
     fn evaluate(&self, text: &str, evaluator: &Evaluator<'_>, excluding: bool) -> Result<Choice> {
+        if text.trim().is_empty() {
+            return Err(usage("a selection is empty: expected a host, a group or a pattern"));
+        }
         let expr = expr::parse(text, &|name| evaluator.is_name(name)).map_err(|syntax| expr::error(text, &syntax))?;
         evaluate(&expr, text, evaluator, excluding)
     }
@@ -191,7 +194,10 @@ pub(super) fn evaluate(expr: &Expr, text: &str, evaluator: &Evaluator<'_>, exclu
         let other = match operand {
             Operand::All => Choice { hosts: evaluator.all(), ..Choice::default() },
             Operand::Parens(inner) => evaluate(inner, text, evaluator, excluding)?,
-            Operand::Term(term) => evaluator.term(term, text, expr.is_ansible, excluding)?,
+            Operand::Term(term) => {
+                let found = evaluator.term(term, text, expr.is_ansible, excluding);
+                found.inspect_err(|_| evaluator.blame(term.column))?
+            }
         };
         match op {
             Op::Union => choice.unite(other)?,

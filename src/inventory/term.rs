@@ -1,8 +1,8 @@
 //! What a term of a selection stands for.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use regex::Regex;
@@ -11,11 +11,15 @@ use wildmatch::WildMatch;
 use super::Inventory;
 use super::address::{Written, check_host, is_ip, split};
 use super::expr::{self, FILE_PREFIX, Term};
+use super::members::Rules;
 use super::select::{Logins, Names};
 use super::set::Bits;
 use super::spelling::{did_you_mean, nearest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hostset::{HostSet, Syntax, fold};
+
+/// How many unknown names an error tells of.
+const MAX_UNKNOWN: usize = 100_000;
 
 /// A user and a port that were written beside a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -124,9 +128,13 @@ pub(super) struct Evaluator<'a> {
     pub(super) names: &'a dyn Names,
     all: OnceCell<Bits>,
     /// Where the relative paths of `@file:` start.
-    pub(super) directory: PathBuf,
+    pub(super) directory: RefCell<PathBuf>,
     /// The lists that are being read, each named by the one before.
     pub(super) open: RefCell<Vec<PathBuf>>,
+    /// The rules of an inventory that is being built, where their expressions are evaluated: only its hosts exist.
+    pub(super) rules: Option<&'a Rules<'a>>,
+    /// The column at which a rule's expression is wrong.
+    pub(super) fault: Cell<Option<usize>>,
 }
 
 /// A term, where it stands and how it is read.
@@ -136,18 +144,55 @@ pub(super) struct Context<'t> {
     pub(super) text: &'t str,
     pub(super) is_ansible: bool,
     pub(super) excluding: bool,
+    /// Where the column is noted, if whoever asks points at it.
+    fault: Option<&'t Cell<Option<usize>>>,
 }
 
 impl Context<'_> {
     /// Makes an error that points at the term.
     pub(super) fn wrong(&self, why: impl Into<String>) -> Error {
-        expr::error(self.text, &Syntax::new(self.term.column, why))
+        self.wrong_at(&Syntax::new(self.term.column, why))
+    }
+
+    fn wrong_at(&self, syntax: &Syntax) -> Error {
+        match self.fault {
+            Some(fault) => {
+                fault.set(Some(syntax.column));
+                usage(syntax.message.clone())
+            }
+            None => expr::error(self.text, syntax),
+        }
     }
 }
 
 impl<'a> Evaluator<'a> {
     pub(super) fn new(inventory: &'a Inventory, names: &'a dyn Names) -> Self {
-        Self { inventory, names, all: OnceCell::new(), directory: PathBuf::new(), open: RefCell::default() }
+        Self {
+            inventory,
+            names,
+            all: OnceCell::new(),
+            directory: RefCell::default(),
+            open: RefCell::default(),
+            rules: None,
+            fault: Cell::new(None),
+        }
+    }
+
+    /// Sets where the relative paths of `@file:` start; returns where they did.
+    pub(super) fn read_from(&self, directory: &Path) -> PathBuf {
+        self.directory.replace(directory.to_owned())
+    }
+
+    /// Tells whether a rule's own text is evaluated, and not a list that it names.
+    fn is_rule(&self) -> bool {
+        self.rules.is_some() && self.open.borrow().is_empty()
+    }
+
+    /// Notes at which term a rule's expression is wrong, unless the place is known better.
+    pub(super) fn blame(&self, column: usize) {
+        if self.is_rule() && self.fault.get().is_none() {
+            self.fault.set(Some(column));
+        }
     }
 
     pub(super) fn all(&self) -> Bits {
@@ -160,7 +205,8 @@ impl<'a> Evaluator<'a> {
     }
 
     pub(super) fn term(&self, term: &Term, text: &str, is_ansible: bool, excluding: bool) -> Result<Choice> {
-        let context = Context { term, text, is_ansible, excluding };
+        let fault = self.is_rule().then_some(&self.fault);
+        let context = Context { term, text, is_ansible, excluding, fault };
         if let Some(path) = term.text.strip_prefix(FILE_PREFIX) {
             return self.file(path, context);
         }
@@ -183,6 +229,10 @@ impl<'a> Evaluator<'a> {
                 choice.unite(self.glob(&word, context)?)?;
             } else if !self.word(&word, context, &mut choice)? {
                 unknown.push(word);
+                // Of millions, more would only take time and room.
+                if unknown.len() == MAX_UNKNOWN {
+                    break;
+                }
             }
         }
         if unknown.is_empty() { Ok(choice) } else { Err(self.unknown(&unknown, is_ansible)) }
@@ -199,7 +249,7 @@ impl<'a> Evaluator<'a> {
 
     fn words(&self, context: Context<'_>) -> Result<HostSet> {
         HostSet::parse_at(&context.term.text).map_err(|Syntax { column, message }| {
-            expr::error(context.text, &Syntax::new(column + context.term.column - 1, message))
+            context.wrong_at(&Syntax::new(column + context.term.column - 1, message))
         })
     }
 
@@ -217,7 +267,7 @@ impl<'a> Evaluator<'a> {
             return Ok(choice);
         }
         let names = HostSet::parse_at(reference).map_err(|Syntax { column, message }| {
-            expr::error(context.text, &Syntax::new(column + context.term.column, message))
+            context.wrong_at(&Syntax::new(column + context.term.column, message))
         })?;
         let mut choice = Choice::default();
         for name in names.iter() {
@@ -230,7 +280,7 @@ impl<'a> Evaluator<'a> {
     fn group(&self, name: &str, excluding: bool) -> Result<Bits> {
         let inventory = self.inventory;
         if let Some(id) = inventory.group_ids.get(name) {
-            return Ok(inventory.group_members(*id));
+            return self.members(*id);
         }
         if matches!(name, "*" | "all") && !inventory.hosts.is_empty() {
             return Ok(self.all());
@@ -247,7 +297,7 @@ impl<'a> Evaluator<'a> {
         let mut is_found = excluding;
         for (id, _) in inventory.groups.iter().enumerate().filter(|(_, group)| glob.matches(&group.name)) {
             is_found = true;
-            hosts.union(&inventory.group_members(id));
+            hosts.union(&self.members(id)?);
         }
         if is_found { Ok(hosts) } else { Err(usage(format!("no group matches \"{name}\""))) }
     }
@@ -263,7 +313,7 @@ impl<'a> Evaluator<'a> {
         }
         let mut choice = self.matching(|name| regex.is_match(name), &context.term.text, true)?;
         for (id, _) in self.inventory.groups.iter().enumerate().filter(|(_, group)| regex.is_match(&group.name)) {
-            choice.hosts.union(&self.inventory.group_members(id));
+            choice.hosts.union(&self.members(id)?);
         }
         match choice.is_empty() && !context.excluding {
             true => Err(usage(format!("no host and no group matches \"{}\"", context.term.text))),
@@ -305,7 +355,7 @@ impl<'a> Evaluator<'a> {
         }
         if let Some(id) = inventory.group_ids.get(word) {
             if context.is_ansible {
-                choice.hosts.union(&inventory.group_members(*id));
+                choice.hosts.union(&self.members(*id)?);
             }
             return Ok(context.is_ansible);
         }
@@ -320,12 +370,21 @@ impl<'a> Evaluator<'a> {
             let mut one = Choice::default();
             one.hosts.insert(*id);
             if login != Login::default() {
+                if self.rules.is_some() {
+                    let host = written.host;
+                    return Err(context.wrong(format!(
+                        "a group's expression takes no user and no port: set them in [hosts.{host:?}]"
+                    )));
+                }
                 one.logins.insert(*id, (login, word.into()));
             }
             choice.unite(one)?;
             return Ok(true);
         }
         let is_elsewhere = self.names.is_host(written.host);
+        if self.rules.is_some() {
+            return Ok(false);
+        }
         let is_address = written.is_ip() || login != Login::default() || inventory.source().is_none();
         if is_address && !is_elsewhere {
             check_address(&written).map_err(bad)?;
@@ -334,6 +393,12 @@ impl<'a> Evaluator<'a> {
             choice.addresses.insert(Address { name: word.into(), host: written.host.into(), login });
         }
         Ok(is_address || is_elsewhere)
+    }
+
+    /// Says why a name of a rule is no new host.
+    fn unadded(&self) -> String {
+        let why = self.rules.map(|_| ": only an entry without operators adds hosts");
+        why.unwrap_or_default().to_owned()
     }
 
     /// Makes the error that names stand for nothing.
@@ -353,9 +418,9 @@ impl<'a> Evaluator<'a> {
                     format!(": did you mean \"{host}\"?")
                 }
                 Some(group) => format!(": did you mean \"@{group}\"?"),
-                None => String::new(),
+                None => self.unadded(),
             },
-            _ => String::new(),
+            _ => self.unadded(),
         };
         usage(format!("no host, group or pattern matches \"{shown}\"{mend}"))
     }

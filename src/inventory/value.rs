@@ -57,6 +57,19 @@ impl<'t> Source<'t> {
         self.lines.line(offset)
     }
 
+    /// Returns the column of a string's first character, if it stands in the file as it is read.
+    pub(super) fn column_of(&self, setting: Setting<'_>, read: &str) -> Option<usize> {
+        let Range { start, end } = setting.value.span();
+        let inner = self.text.get(start + 1..end.checked_sub(1)?)?;
+        let before = self.text.get(self.lines.start(self.line(start))..=start)?;
+        (inner == read).then(|| before.chars().count() + 1)
+    }
+
+    /// Returns the directory where the file's relative paths start.
+    pub(super) fn directory(&self) -> PathBuf {
+        self.path.parent().map(Path::to_owned).unwrap_or_default()
+    }
+
     /// Makes an error that names the file and the line.
     pub(super) fn error(&self, span: &Range<usize>, what: impl std::fmt::Display) -> Error {
         Error::new(ErrorKind::Usage, format!("{}:{}: {what}", self.path.display(), self.line(span.start)))

@@ -1,5 +1,6 @@
 //! Selecting by variables: `vars.role=frontend`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use wildmatch::WildMatch;
@@ -20,18 +21,27 @@ impl Evaluator<'_> {
         let query = Query { inventory: self.inventory, path, value: WildMatch::new(value), flags: Settings::default() };
         let mut choice = Choice::default();
         // What the groups say is the same for all hosts of the same groups.
-        let mut by_groups: HashMap<&[usize], bool> = HashMap::new();
+        let mut by_groups: HashMap<Cow<'_, [usize]>, bool> = HashMap::new();
+        let derived = self.derived_members(|layer| query.has(&layer.vars).is_some())?;
         for (id, entry) in self.inventory.hosts.iter().enumerate() {
             let matches = match query.own(entry) {
                 Some(matches) => matches,
-                None => match by_groups.get(&*entry.groups) {
-                    Some(matches) => *matches,
-                    None => {
-                        let matches = query.inherited(entry)?;
-                        by_groups.insert(&entry.groups, matches);
-                        matches
+                None => {
+                    let mut groups = Cow::Borrowed(&*entry.groups);
+                    for (group, _) in derived.iter().filter(|(_, hosts)| hosts.contains(id)) {
+                        if !groups.contains(group) {
+                            groups.to_mut().push(*group);
+                        }
                     }
-                },
+                    match by_groups.get(&groups) {
+                        Some(matches) => *matches,
+                        None => {
+                            let matches = query.inherited(entry, &groups)?;
+                            by_groups.insert(groups, matches);
+                            matches
+                        }
+                    }
+                }
             };
             if matches {
                 choice.hosts.insert(id);
@@ -83,9 +93,9 @@ impl Query<'_> {
     }
 
     /// Tells whether the variable that the host's groups or the defaults give it matches.
-    fn inherited(&self, entry: &Entry) -> Result<bool> {
+    fn inherited(&self, entry: &Entry, groups: &[usize]) -> Result<bool> {
         let inventory = self.inventory;
-        let groups = inventory.reach(&entry.groups);
+        let groups = inventory.reach(groups);
         let vars = groups.iter().map(|(id, _)| &inventory.group(*id).layer.vars).chain([&inventory.defaults.vars]);
         // Groups that do not agree are no matter as long as the host is not meant by any of them.
         if !vars.clone().any(|vars| self.has(vars) == Some(true)) {

@@ -92,6 +92,9 @@ mod golden {
         let fleet = fleet();
         let words = ["fleet", "ping", "-i", "broken.toml", "-w", "w"];
         assert_eq!(bash(&fleet, "fleet ping -i broken.toml -w w", &words), [""]);
+        let fleet = fleet.script("slow", "sleep 20; echo '{\"web\": [\"web1\"]}'");
+        let words = ["fleet", "ping", "-i", "slow", "-w", "w"];
+        assert_eq!(bash(&fleet, "fleet ping -i slow -w w", &words), [""]);
         let words = ["fleet", "ping", "-i", "many.toml", "-w", "node"];
         assert_eq!(bash(&fleet, "fleet ping -i many.toml -w node", &words), ["node0", "node10000"]);
         let words = ["fleet", "ping", "-i", "many.toml", "-w", "node0999"];

@@ -276,6 +276,62 @@ fn selections() {
 }
 
 #[test]
+fn wrong_selections() {
+    let mut fleet = fleet();
+    for text in [
+        "",
+        " ",
+        "web[1-",
+        "@",
+        "@nosuch",
+        "db1!",
+        "!db1",
+        "(db1,v6",
+        "db1)",
+        "~/[/",
+        "~x",
+        "a:b:80",
+        "::1",
+        "db1:99999",
+        "user@",
+        "db1,,v6",
+        "db1 v6",
+        "web[]",
+        "web[9-1]",
+        "x[1-99999999999]",
+        "vars.role=",
+        "@file:",
+        "dbé",
+        "*q*",
+    ] {
+        fleet = fleet.run(&["hosts", "-w", text]);
+    }
+    fleet
+        .run(&["hosts", "-x", ""])
+        .run(&["hosts", "-g", ""])
+        .run(&["hosts", "-w", "db1", "-x", "db*"])
+        .run(&["hosts", "--pick", "0"])
+        .run(&["hosts", "--pick", "x"])
+        .run(&["hosts", "--slice", "x"])
+        .golden("wrong_selections");
+}
+
+#[test]
+fn a_flag_behind_the_command_is_the_commands() {
+    Fleet::new()
+        .file("hosts.toml", "[groups.db]\nhosts = [\"db1\"]\n[hosts.v6]\n")
+        .run(&["exec", "--dry-run", "df", "-w", "db1"])
+        .run(&["exec", "--dry-run", "df", "-h", "-g", "web"])
+        .run(&["exec", "--dry-run", "df", "-g", "db"])
+        .run(&["exec", "--dry-run", "grep", "-w", "nobody"])
+        .run(&["exec", "--dry-run", "-w", "v6", "df", "-w", "db1"])
+        .run(&["exec", "--dry-run", "-q", "df", "-x", "db1"])
+        .run(&["exec", "--dry-run", "--", "df", "-x", "db1"])
+        .run(&["exec", "--dry-run", "df", "-i", "prod.toml"])
+        .golden("flags_of_commands");
+}
+
+#[test]
 fn a_dry_run_contacts_nothing() {
     fleet()
         .file("site/index.html", "x")

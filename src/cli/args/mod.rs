@@ -197,6 +197,12 @@ impl Exec {
         let words: Vec<Vec<u8>> = self.command.iter().map(|word| word.clone().into_vec()).collect();
         words.join(&b' ')
     }
+
+    /// Returns the first flag among the command's words, and the word behind it.
+    pub(crate) fn first_flag(&self) -> Option<(&str, &str)> {
+        let flag = self.command.iter().skip(1).position(|word| word.as_encoded_bytes().starts_with(b"-"))? + 1;
+        Some((self.command.get(flag)?.to_str()?, self.command.get(flag + 1)?.to_str()?))
+    }
 }
 
 #[derive(Args, Debug)]

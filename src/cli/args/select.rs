@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use clap::Args;
 use fleet::inventory::Slice;
 
+use super::values::positive;
+
 /// Which hosts.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Select")]
@@ -27,7 +29,7 @@ pub(crate) struct Select {
     #[arg(long, value_name = "A:B", env = "FLEET_SLICE", hide_env = true, allow_hyphen_values = true)]
     pub(crate) slice: Option<Slice>,
     /// That many of them at random
-    #[arg(long, value_name = "N", env = "FLEET_PICK", hide_env = true)]
+    #[arg(long, value_name = "N", env = "FLEET_PICK", hide_env = true, value_parser = positive)]
     pub(crate) pick: Option<NonZeroUsize>,
     /// What --pick draws by, to draw the same again
     #[arg(long, value_name = "N", env = "FLEET_SEED", hide_env = true)]

@@ -1,8 +1,11 @@
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
+use fleet::inventory::{Inventory, Lookup, Selector};
 use fleet::transport::MAX_COMMAND_BYTES;
 
-use crate::cli::args::Exec;
+use crate::cli::args::{Exec, Select};
 use crate::cli::exit::Refusal;
 use crate::cli::run::Request;
 use crate::cli::screen::Screen;
@@ -14,6 +17,11 @@ pub(crate) fn run(args: &Exec, screen: &Screen) -> Result<ExitCode, Refusal> {
         return Err(Refusal::usage("the command is empty"));
     }
     check_length("the command", command.len())?;
+    if !args.output.quiet
+        && let Some(slip) = slip(args)
+    {
+        screen.hint(&slip);
+    }
     let request = Request {
         select: &args.select,
         connect: &args.connect,
@@ -47,6 +55,42 @@ pub(crate) fn run(args: &Exec, screen: &Screen) -> Result<ExitCode, Refusal> {
         Ok(format!("exec{}: {}", by_sudo(host), String::from_utf8_lossy(&line)))
     };
     request.run_each(|| Ok(exec), &each, screen)
+}
+
+/// Returns a hint where the command has a flag that may have been meant for fleet: `fleet exec df -w web1`.
+///
+/// Commands have such flags too (`grep -w`): it is one only if nothing else says who is meant, and the word behind it does.
+fn slip(args: &Exec) -> Option<String> {
+    let Select { inventory, hosts, group, exclude, all, .. } = &args.select;
+    let is_selected = *all || !(hosts.is_empty() && group.is_empty() && exclude.is_empty());
+    if is_selected || std::env::args_os().any(|word| word == "--") {
+        return None;
+    }
+    let (flag, value) = args.first_flag()?;
+    let mut selector = Selector::default();
+    match flag {
+        "-w" | "-x" => selector.hosts.push(value.to_owned()),
+        "-g" => selector.groups.push(value.to_owned()),
+        "-i" if inventory.is_empty() => {}
+        _ => return None,
+    }
+    let fits = match flag {
+        "-i" => Path::new(value).extension().is_some_and(|extension| extension == "toml"),
+        _ if value == "-" => false,
+        _ => {
+            let mut lookup = Lookup::from_env();
+            lookup.deadline = Some(Instant::now() + Duration::from_secs(1));
+            // Whatever is wrong with the inventory is told by the run.
+            let inventory = Inventory::open_all(inventory, &lookup).ok()?;
+            inventory.select(&selector).is_ok()
+        }
+    };
+    let shown = fleet::sink::escape(value);
+    fits.then(|| {
+        format!(
+            "{flag} {shown} belongs to the command here; flags of fleet stand before it: fleet exec {flag} {shown} …"
+        )
+    })
 }
 
 /// Says as whom it runs, where that is not the login's user: ` by sudo as root`.

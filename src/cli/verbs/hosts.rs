@@ -59,13 +59,16 @@ pub(crate) fn run(args: &Hosts, screen: &Screen) -> Result<ExitCode, Refusal> {
 /// Writes each host's settings and where they come from.
 fn explanations(hosts: &[Explanation]) -> String {
     let mut text = String::new();
-    for Explanation { host, settings, ignored, unheeded, warnings, .. } in hosts {
+    for Explanation { host, settings, groups, ignored, unheeded, warnings, .. } in hosts {
         text.push_str(&format!("{}\n", host.name));
         let widest_name = settings.iter().map(|setting| setting.name.len()).max().unwrap_or(0);
         let widest_value = settings.iter().map(|setting| setting.value.chars().count()).max().unwrap_or(0).min(40);
         for setting in settings {
             let Setting { name, value, .. } = setting;
             text.push_str(&format!("  {name:widest_name$}  {value:widest_value$}  {}\n", said_by(setting)));
+        }
+        for group in groups {
+            text.push_str(&format!("  in group {group}\n"));
         }
         for Ignored { keyword, origin, why, .. } in ignored {
             let why = why.map_or_else(String::new, |why| format!(": {why}"));

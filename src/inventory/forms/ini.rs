@@ -171,7 +171,7 @@ impl Form for Ini<'_> {
         for Host { name, line, offset, given } in &self.hosts {
             let id = builder.host(name).map_err(|why| self.wrong(*line, &why))?;
             let layer = builder.layer(given.layer.clone());
-            builder.define(id, layer, given.address.as_deref(), *offset)?;
+            builder.define(id, layer, given.address.as_deref().map(|address| (address, *offset)), *offset)?;
             ids.push(id);
         }
         for group in &self.groups {

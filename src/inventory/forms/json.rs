@@ -13,7 +13,7 @@ use crate::host::Var;
 use crate::inventory::build::{Builder, usage};
 
 /// Asks a program again: `--host NAME`.
-pub(super) type Ask = dyn Fn(&Path, &[&str]) -> Result<String>;
+pub(super) type Ask<'a> = dyn Fn(&Path, &[&str]) -> Result<String> + 'a;
 
 pub(super) struct Json<'t> {
     path: &'t Path,
@@ -31,7 +31,7 @@ struct Group {
 
 impl<'t> Json<'t> {
     /// Reads the answer to `--list`; without `_meta` each host's variables are asked for, as Ansible does.
-    pub(super) fn parse(text: &str, path: &'t Path, offset: usize, ask: Option<&Ask>) -> Result<Self> {
+    pub(super) fn parse(text: &str, path: &'t Path, offset: usize, ask: Option<&Ask<'_>>) -> Result<Self> {
         let mut json = Self { path, offset, groups: Vec::new(), hosts: Vec::new() };
         let root: Value = serde_json::from_str(text).map_err(|error| json.wrong(&format!("bad JSON: {error}")))?;
         let Value::Object(root) = root else { return Err(json.wrong("expected a JSON object of groups")) };
@@ -96,7 +96,7 @@ impl<'t> Json<'t> {
         Ok(given)
     }
 
-    fn ask_each(&self, ask: &Ask) -> Result<Map<String, Value>> {
+    fn ask_each(&self, ask: &Ask<'_>) -> Result<Map<String, Value>> {
         let mut found = Map::new();
         for host in self.groups.iter().flat_map(|(_, group)| &group.hosts) {
             if !found.contains_key(host) {
@@ -151,7 +151,7 @@ impl Form for Json<'_> {
         for (name, given) in &self.hosts {
             let host = builder.host(name).map_err(|why| self.wrong(&why))?;
             let layer = builder.layer(given.layer.clone());
-            builder.define(host, layer, given.address.as_deref(), self.offset)?;
+            builder.define(host, layer, given.address.as_deref().map(|address| (address, self.offset)), self.offset)?;
         }
         Ok(())
     }

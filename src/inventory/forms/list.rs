@@ -29,8 +29,8 @@ impl Form for List<'_> {
     fn fill(&self, builder: &mut Builder) -> Result<()> {
         // The names are what there is: nothing else is known.
         let nobody = Inventory::empty();
-        let mut evaluator = Evaluator::new(&nobody, &NoNames);
-        evaluator.directory = self.path.parent().map(Path::to_owned).unwrap_or_default();
+        let evaluator = Evaluator::new(&nobody, &NoNames);
+        evaluator.read_from(self.path.parent().unwrap_or(Path::new("")));
         for (index, line) in self.text.lines().enumerate() {
             let line = uncommented(line);
             if is_name(line) {

@@ -18,6 +18,7 @@ mod ssh_config;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Instant;
 
 use super::Inventory;
 use super::address::is_ip;
@@ -65,18 +66,23 @@ impl Inventory {
     ///
     /// Waits for a program's answer for at most 60 s.
     pub fn load_all<P: AsRef<Path>>(paths: &[P]) -> Result<Self> {
-        let texts = paths.iter().map(|path| Text::read(path.as_ref())).collect::<Result<Vec<_>>>()?;
-        build(&texts)
+        Self::load_before(paths, None)
+    }
+
+    pub(super) fn load_before<P: AsRef<Path>>(paths: &[P], deadline: Option<Instant>) -> Result<Self> {
+        let texts = paths.iter().map(|path| Text::read(path.as_ref(), deadline)).collect::<Result<Vec<_>>>()?;
+        build(&texts, deadline)
     }
 }
 
 /// Reads an inventory from text.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Inventory> {
     let kind = recognise(path, text, false)?;
-    build(&[Text { path, kind, text: text.to_owned() }])
+    build(&[Text { path, kind, text: text.to_owned() }], None)
 }
 
-fn build(texts: &[Text<'_>]) -> Result<Inventory> {
+fn build(texts: &[Text<'_>], deadline: Option<Instant>) -> Result<Inventory> {
+    let ask = |path: &Path, args: &[&str]| program::run(path, args, deadline);
     let mut builder = Builder::default();
     let mut forms: Vec<Box<dyn Form + '_>> = Vec::with_capacity(texts.len());
     for Text { path, kind, text } in texts {
@@ -85,9 +91,7 @@ fn build(texts: &[Text<'_>]) -> Result<Inventory> {
             Kind::Toml => Box::new(Toml::parse(text, path, files)?),
             Kind::Ini => Box::new(ini::Ini::parse(text, path, files.add(path, Lines::new(text), text.len()))?),
             Kind::Json => Box::new(json::Json::parse(text, path, files.add(path, Lines::default(), 0), None)?),
-            Kind::Program => {
-                Box::new(json::Json::parse(text, path, files.add(path, Lines::default(), 0), Some(&program::run))?)
-            }
+            Kind::Program => Box::new(json::Json::parse(text, path, files.add(path, Lines::default(), 0), Some(&ask))?),
             Kind::SshConfig => {
                 files.add(path, Lines::default(), 0);
                 Box::new(ssh_config::Names::parse(text, path)?)
@@ -105,7 +109,7 @@ fn build(texts: &[Text<'_>]) -> Result<Inventory> {
 }
 
 impl<'p> Text<'p> {
-    fn read(path: &'p Path) -> Result<Self> {
+    fn read(path: &'p Path, deadline: Option<Instant>) -> Result<Self> {
         let shown = path.display();
         let cannot = |error| Error::new(ErrorKind::Usage, format!("cannot read inventory {shown}")).caused_by(error);
         let about = std::fs::metadata(path).map_err(cannot)?;
@@ -115,7 +119,7 @@ impl<'p> Text<'p> {
         let bytes = std::fs::read(path).map_err(cannot)?;
         let may_run = about.is_file() && about.permissions().mode() & 0o111 != 0;
         if may_run && is_program(&bytes) && path.extension().is_none_or(|extension| extension != "toml") {
-            let text = program::run(path, &["--list"])?;
+            let text = program::run(path, &["--list"], deadline)?;
             return Ok(Self { path, kind: Kind::Program, text });
         }
         let text = String::from_utf8(bytes).map_err(|error| {

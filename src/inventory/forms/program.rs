@@ -23,13 +23,14 @@ enum News {
     Ended(std::io::Result<ExitStatus>),
 }
 
-/// Runs an inventory program and returns what it prints.
+/// Runs an inventory program and returns what it prints, if it ends before the deadline, and within 60 s.
 ///
 /// # Errors
 ///
 /// When it cannot be started, does not end in time, ends badly (with its last words on standard error), or prints no text.
-pub(super) fn run(path: &Path, args: &[&str]) -> Result<String> {
-    run_within(path, args, PATIENCE)
+pub(super) fn run(path: &Path, args: &[&str], deadline: Option<Instant>) -> Result<String> {
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    run_within(path, args, left.map_or(PATIENCE, |left| left.min(PATIENCE)))
 }
 
 fn run_within(path: &Path, args: &[&str], patience: Duration) -> Result<String> {
@@ -137,6 +138,6 @@ mod tests {
     fn a_great_deal_on_both_streams_is_read() {
         let dir =
             program("#!/bin/sh\nhead -c 300000 /dev/zero | tr '\\0' x >&2\nhead -c 300000 /dev/zero | tr '\\0' y\n");
-        assert_eq!(run(&dir.path().join("inv"), &["--list"]).unwrap().len(), 300_000);
+        assert_eq!(run(&dir.path().join("inv"), &["--list"], None).unwrap().len(), 300_000);
     }
 }

@@ -92,6 +92,8 @@ fn wrong_inventories() {
         ("hosts.yml", "all:\n"),
         ("script", "#!/bin/sh\n"),
         ("wrong.conf", "Host a\n  Port\n"),
+        ("member.toml", "[groups.web]\nhosts = [\"web[1-9]\"]\n[groups.canary]\nhosts = [\n  \"@web!wbe7\",\n]\n"),
+        ("cycle.toml", "[groups.a]\nhosts = [\"@b\"]\n[groups.b]\nhosts = [\"@a!web1\"]\n"),
     ] {
         fleet = fleet.file(name, text).run(&["hosts", "-i", name]);
     }
