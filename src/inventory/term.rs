@@ -131,6 +131,8 @@ pub(super) struct Evaluator<'a> {
     pub(super) directory: RefCell<PathBuf>,
     /// The lists that are being read, each named by the one before.
     pub(super) open: RefCell<Vec<PathBuf>>,
+    /// Why there are no groups, where there is no inventory.
+    pub(super) no_groups: &'static str,
     /// The rules of an inventory that is being built, where their expressions are evaluated: only its hosts exist.
     pub(super) rules: Option<&'a Rules<'a>>,
     /// The column at which a rule's expression is wrong.
@@ -173,6 +175,7 @@ impl<'a> Evaluator<'a> {
             all: OnceCell::new(),
             directory: RefCell::default(),
             open: RefCell::default(),
+            no_groups: "there is no inventory, name one with -i",
             rules: None,
             fault: Cell::new(None),
         }
@@ -288,7 +291,7 @@ impl<'a> Evaluator<'a> {
         if !is_glob(name) {
             let near = match inventory.source() {
                 Some(_) => did_you_mean(name, inventory.groups()),
-                None => ": there is no inventory, name one with -i".to_owned(),
+                None => format!(": {}", self.no_groups),
             };
             return Err(usage(format!("no group is named \"{name}\"{near}")));
         }

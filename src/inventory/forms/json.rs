@@ -33,6 +33,10 @@ impl<'t> Json<'t> {
     /// Reads the answer to `--list`; without `_meta` each host's variables are asked for, as Ansible does.
     pub(super) fn parse(text: &str, path: &'t Path, offset: usize, ask: Option<&Ask<'_>>) -> Result<Self> {
         let mut json = Self { path, offset, groups: Vec::new(), hosts: Vec::new() };
+        if text.trim().is_empty() {
+            let what = if ask.is_some() { "prints nothing" } else { "is empty" };
+            return Err(usage(format!("{} {what}: expected a JSON object of groups", path.display())));
+        }
         let root: Value = serde_json::from_str(text).map_err(|error| json.wrong(&format!("bad JSON: {error}")))?;
         let Value::Object(root) = root else { return Err(json.wrong("expected a JSON object of groups")) };
         let mut vars = None;

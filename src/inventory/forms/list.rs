@@ -29,7 +29,8 @@ impl Form for List<'_> {
     fn fill(&self, builder: &mut Builder) -> Result<()> {
         // The names are what there is: nothing else is known.
         let nobody = Inventory::empty();
-        let evaluator = Evaluator::new(&nobody, &NoNames);
+        let mut evaluator = Evaluator::new(&nobody, &NoNames);
+        evaluator.no_groups = "a list of hosts has none";
         evaluator.read_from(self.path.parent().unwrap_or(Path::new("")));
         for (index, line) in self.text.lines().enumerate() {
             let line = uncommented(line);

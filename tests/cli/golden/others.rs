@@ -87,6 +87,8 @@ fn wrong_inventories() {
         ("port.ini", "\na ansible_port=ssh\n"),
         ("template.ini", "a ansible_host={{x}}\n"),
         ("list", "a\nb! c[1\n"),
+        ("groups.txt", "a\n@web\n"),
+        ("empty.json", "\n"),
         ("bad.json", "{\"web\": 3}"),
         ("cut.json", "{\"web\": "),
         ("hosts.yml", "all:\n"),
@@ -103,6 +105,8 @@ fn wrong_inventories() {
         .run(&["hosts", "-i", "fails"])
         .script("babbles", "echo hello")
         .run(&["hosts", "-i", "babbles"])
+        .script("silent", "exit 0")
+        .run(&["hosts", "-i", "silent"])
         .script("dies", "kill -9 $$")
         .run(&["hosts", "-i", "dies"])
         .golden("wrong_inventories");
