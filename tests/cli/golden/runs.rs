@@ -162,7 +162,7 @@ fn each_status() {
 #[test]
 fn time_limits() {
     // It takes its time to end, so that the stop is told first.
-    let lingering = "exec 2>&-; trap 'sleep 0.5; exit' TERM; while :; do sleep 0.1; done";
+    let lingering = "exec 2>&-; trap 'sleep 0.5; exit 3' TERM; while :; do sleep 0.1; done";
     let slow = |name: &str| canned(name, Canned::new("late\n").delay(Duration::from_secs(600)));
     Ground::unknown(vec![faulty("silent", Fault::Silent), HostPlan::new().name("shell"), slow("slow"), well("well")])
         .fleet
