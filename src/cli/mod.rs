@@ -29,6 +29,7 @@ use screen::Screen;
 
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
+    fleet::ssh::share_heap();
     let screen = Screen::new();
     let mut words = std::env::args_os().skip(1);
     if words.next().is_some_and(|word| word == complete::WORD) {

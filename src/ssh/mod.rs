@@ -44,6 +44,7 @@ use bastion::Bastions;
 use host_key::{HostKeys, Known};
 use io::Reached;
 use raw::Link;
+pub use raw::share_heap;
 pub use scan::KeyScan;
 use session::SshSession;
 use wait::Driver;

@@ -1,4 +1,4 @@
-//! The only unsafe code: libssh2 through its C functions, made safe.
+//! The only unsafe code: libssh2 through its C functions, made safe, and a setting of the heap that it uses.
 //!
 //! [`Link`] owns one libssh2 session with its channels and files; they are named by index, so nothing outlives its
 //! session. Every call goes through [`Link::call`], which lends the session's [`Io`] to the callbacks. All calls are
@@ -14,10 +14,12 @@ use super::io::{Io, Reached};
 use libssh2_sys as ffi;
 
 mod channel;
+mod heap;
 mod sftp;
 mod userauth;
 
 pub(super) use channel::{ChannelId, Exit};
+pub use heap::share_heap;
 pub(super) use sftp::{Attrs, HandleId, Opened};
 pub(super) use userauth::{Signing, is_after_signature};
 

@@ -11,14 +11,9 @@ use super::{code, stderr};
 /// The most that a run may ever have in memory, in KiB.
 const MAX_KIB: u64 = 100 * 1024;
 
-/// Every output form, as flags.
-const FORMS: [&[&str]; 5] = [
-    &["--format", "text"],
-    &["--format", "text", "-N", "-O", "out"],
-    &["--format", "json"],
-    &["--format", "jsonl"],
-    &["--format", "csv"],
-];
+/// The output forms that pass on what comes, as flags, and those that keep it until a host is done.
+const PASSING: [&[&str]; 2] = [&["-O", "out"], &["--format", "json"]];
+const KEEPING: [&[&str]; 4] = [&["--format", "jsonl"], &["--format", "csv"], &["-b"], &["--ordered"]];
 
 /// Returns the most memory that a process has had resident so far, in KiB; `None` once it has ended.
 fn peak_kib(pid: u32) -> Option<u64> {
@@ -44,20 +39,37 @@ fn watched(command: Command) -> (u64, u64, std::process::Output) {
     }
 }
 
-#[test]
-fn endless_output_of_50_hosts_stays_within_bounds_in_every_form() {
-    for form in FORMS {
-        let ground = Ground::healthy(50);
-        // Long lines: what a form adds to each is not what is measured.
-        let yes = format!("yes {}", "y".repeat(500));
-        let args = [&["exec", "--max-output", "1MiB"], form, &[yes.as_str()]].concat();
+/// Lets ten hosts write without end until they are stopped, and checks what the run had in memory.
+fn stays_within(max_mib: u64, each_mib: u64, forms: &[&[&str]]) {
+    const HOSTS: u64 = 10;
+    let names: Vec<String> = (0..HOSTS).map(|n| format!("h{n}")).collect();
+    let ground = Ground::named(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let max_output = format!("{each_mib}MiB");
+    // Long lines: what a form adds to each is not what is measured.
+    let yes = format!("yes {}", "y".repeat(500));
+    for form in forms {
+        let args = [&["exec", "--max-output", &max_output], *form, &[yes.as_str()]].concat();
         let mut command = ground.fleet.command(args);
         command.env("FLEET_TMPDIR", ground.fleet.dir());
         let (peak, bytes, output) = watched(command);
         assert_eq!(code(&output), Some(1), "{form:?}: {}", stderr(&output));
-        assert!(bytes >= 50 << 20, "{form:?}: only {bytes} bytes came");
-        assert!(peak < MAX_KIB, "{form:?}: {peak} KiB");
+        // All wrote the same, and more than was asked for.
+        let shown = if *form == ["-b"] { each_mib } else { HOSTS * each_mib };
+        assert!(bytes >= shown << 20, "{form:?}: only {bytes} bytes came");
+        assert!(peak < max_mib * 1024, "{form:?}: {peak} KiB");
     }
+}
+
+// What is on its way takes some 40 MiB: beside that, all that the hosts write would not fit below the limit.
+
+#[test]
+fn endless_output_that_passes_stays_within_bounds_in_every_form() {
+    stays_within(64, 4, &PASSING);
+}
+
+#[test]
+fn endless_output_that_is_kept_stays_within_bounds_in_every_form() {
+    stays_within(90, 6, &KEEPING);
 }
 
 #[test]
