@@ -14,8 +14,11 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use cost::{Cost, measure, median, value};
+
+mod cost;
 #[path = "../tests/common/sshd.rs"]
 #[expect(dead_code, reason = "the measurement uses a part of the fixture")]
 mod sshd;
@@ -25,11 +28,9 @@ fn main() {
     if args.first().map(String::as_str) == Some("--bare") {
         return bare(&args);
     }
-    let value = |name: &str| args.iter().position(|arg| arg == name).and_then(|at| args.get(at + 1)).cloned();
-    let hosts: usize = value("--hosts").map_or(1000, |text| text.parse().expect("--hosts N"));
-    let rounds: usize = value("--rounds").map_or(3, |text| text.parse().expect("--rounds N"));
-    let fanouts: Vec<usize> = value("--fanout")
-        .unwrap_or_else(|| "64,1000".to_owned())
+    let hosts: usize = value(&args, "--hosts", 1000);
+    let rounds: usize = value(&args, "--rounds", 3);
+    let fanouts: Vec<usize> = value(&args, "--fanout", "64,1000".to_owned())
         .split(',')
         .map(|text| text.parse().expect("--fanout N,N"))
         .collect();
@@ -68,12 +69,6 @@ fn main() {
     let _ = sim.wait();
 }
 
-struct Cost {
-    wall: Duration,
-    cpu: Duration,
-    peak_kb: i64,
-}
-
 fn show(name: &str, cost: &Cost, hosts: usize) {
     println!(
         "{name:<24} {:>8.2} {:>8.2} {:>10.2} {:>10.1}",
@@ -82,12 +77,6 @@ fn show(name: &str, cost: &Cost, hosts: usize) {
         cost.cpu.as_secs_f64() * 1000.0 / hosts as f64,
         cost.peak_kb as f64 / 1024.0
     );
-}
-
-fn median(mut costs: Vec<Cost>) -> Cost {
-    costs.sort_by_key(|cost| cost.wall);
-    let middle = costs.len() / 2;
-    costs.swap_remove(middle)
 }
 
 fn start_simulator(dir: &Path, hosts: usize) -> (Child, PathBuf) {
@@ -116,31 +105,6 @@ fn bare_command(dir: &Path, inventory: &Path, fanout: usize) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.arg("--bare").arg(inventory).arg(dir.join("id_ed25519")).arg(fanout.to_string());
     command
-}
-
-fn measure(mut command: Command) -> Cost {
-    let start = Instant::now();
-    #[expect(clippy::zombie_processes, reason = "wait4 below waits for it, with its resource usage")]
-    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let pid = libc::pid_t::try_from(child.id()).unwrap();
-    let mut stderr = child.stderr.unwrap();
-    let mut said = String::new();
-    let reader = std::thread::spawn(move || {
-        let _ = stderr.read_to_string(&mut said);
-        said
-    });
-    let mut status = 0;
-    // SAFETY: plain integers, filled by wait4 below.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: `pid` is a child that nobody else waits for; both pointers are valid for the call.
-    let rc = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
-    assert_eq!(rc, pid);
-    let wall = start.elapsed();
-    let said = reader.join().unwrap();
-    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "it failed: {said}");
-    let time =
-        |time: libc::timeval| Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_usec).unwrap() * 1000);
-    Cost { wall, cpu: time(usage.ru_utime) + time(usage.ru_stime), peak_kb: usage.ru_maxrss }
 }
 
 /// What one would write in an afternoon: a thread per worker, blocking `ssh2`, no host keys, no events.
