@@ -4,6 +4,8 @@ use ssh2::MethodType;
 
 use super::error::Fault;
 use super::host_key::Known;
+use super::io::printable;
+use super::proposal::{Proposal, is_mark};
 use super::wait::Driver;
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::host::Algorithms;
@@ -68,10 +70,16 @@ impl Offered {
         Ok(())
     }
 
-    /// Says what was offered, where a key exchange failed and it was less than everything.
-    pub(super) fn blame(&self, error: Error) -> Error {
+    /// Says what cannot be agreed on, or what was offered, where a key exchange failed and it was less than everything.
+    pub(super) fn blame(&self, driver: &mut Driver, error: Error) -> Error {
         let is_theirs = matches!(error.kind(), ErrorKind::Protocol | ErrorKind::Disconnected);
-        if !self.is_restricted || !is_theirs || error.phase() != Some(Phase::KeyExchange) {
+        if !is_theirs || error.phase() != Some(Phase::KeyExchange) {
+            return error;
+        }
+        if let Some(what) = self.disagreement(driver) {
+            return Error::new(ErrorKind::Protocol, what).in_phase(Phase::KeyExchange);
+        }
+        if !self.is_restricted {
             return error;
         }
         let mut shown: Vec<String> =
@@ -80,7 +88,67 @@ impl Offered {
         let what = format!("cannot agree on algorithms, offered were {}", shown.join("; "));
         Error::new(error.kind(), what).caused_by(error).in_phase(Phase::KeyExchange)
     }
+
+    /// Names the first list in which the server has nothing of what it was offered, with both.
+    fn disagreement(&self, driver: &mut Driver) -> Option<String> {
+        let Proposal { key_exchange, host_keys, ciphers, macs, compressions } = driver.link().io(|io| io.proposal())?;
+        let [ciphers_cs, ciphers_sc] = ciphers;
+        let [macs_cs, macs_sc] = macs;
+        let [compressions_cs, compressions_sc] = compressions;
+        let lists = [
+            (MethodType::Kex, "key exchange", key_exchange),
+            (MethodType::HostKey, "host key", host_keys),
+            (MethodType::CryptCs, "cipher", ciphers_cs),
+            (MethodType::MacCs, "MAC", macs_cs),
+            (MethodType::CryptSc, "cipher", ciphers_sc),
+            (MethodType::MacSc, "MAC", macs_sc),
+            (MethodType::CompCs, "compression", compressions_cs),
+            (MethodType::CompSc, "compression", compressions_sc),
+        ];
+        let mut needs_mac = true;
+        for (kind, name, theirs) in lists {
+            let ours = self.names(driver, kind);
+            let agreed = ours.iter().find(|name| theirs.contains(name));
+            match agreed {
+                // Of these alone libssh2 knows that they need none (`ssh2_mac_override`).
+                Some(agreed) => needs_mac = !agreed.contains("-gcm@"),
+                None if name == "MAC" && !needs_mac => {}
+                None => {
+                    let (theirs, ours) = (offer(&theirs), ours.join(", "));
+                    return Some(format!("no {name} in common: the server offers {theirs}; fleet offers {ours}"));
+                }
+            }
+        }
+        None
+    }
+
+    /// Returns what is offered of a kind: what was asked for, else all that libssh2 has.
+    fn names(&self, driver: &mut Driver, kind: MethodType) -> Vec<String> {
+        let asked_for = self.lists.iter().find(|list| (list.kind)() as i32 == kind as i32);
+        match (asked_for, kind) {
+            (Some(list), _) => list.names.split(',').map(str::to_owned).collect(),
+            (None, MethodType::CompCs | MethodType::CompSc) => vec!["none".to_owned()],
+            (None, kind) => {
+                let asked = driver.try_step(|link| link.session(|session| session.supported_algs(kind)));
+                let supported = asked.ok().flatten().unwrap_or_default();
+                supported.into_iter().filter(|name| !is_mark(name)).map(str::to_owned).collect()
+            }
+        }
+    }
 }
+
+/// Writes what a server offers, as far as it is worth reading.
+fn offer(names: &[String]) -> String {
+    let shown: Vec<_> = names.iter().take(MAX_OFFERED).map(|name| printable(name)).collect();
+    match shown.as_slice() {
+        [] => "nothing".to_owned(),
+        shown if names.len() > MAX_OFFERED => format!("{}, …", shown.join(", ")),
+        shown => shown.join(", "),
+    }
+}
+
+/// How many names of a server's list are shown.
+const MAX_OFFERED: usize = 24;
 
 /// Of the login, not of the key exchange.
 const SIGNATURES: &str = "signatures";
@@ -119,8 +187,7 @@ mod tests {
         let supported = |kind| session.supported_algs(kind).unwrap();
         let has_ml_kem = supported(MethodType::Kex).iter().any(|name| name.starts_with("mlkem"));
         let kex: Vec<_> = KEX.into_iter().filter(|name| has_ml_kem || !name.starts_with("mlkem")).collect();
-        let is_method = |name: &&str| !matches!(*name, "ext-info-c" | "kex-strict-c-v00@openssh.com");
-        assert_eq!(supported(MethodType::Kex).into_iter().filter(is_method).collect::<Vec<_>>(), kex);
+        assert_eq!(supported(MethodType::Kex).into_iter().filter(|name| !is_mark(name)).collect::<Vec<_>>(), kex);
         let is_plain = |name: &&str| !name.ends_with(CERTIFICATE);
         assert_eq!(supported(MethodType::HostKey).into_iter().filter(is_plain).collect::<Vec<_>>(), HOST_KEYS);
         assert_eq!(supported(MethodType::CryptCs), CIPHERS);

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use socket2::Socket;
 
+use super::proposal::{FirstPacket, Proposal};
 use crate::error::ErrorKind;
 
 /// How many bytes libssh2 may take in one call before it has to come up for air.
@@ -110,6 +111,7 @@ pub(super) struct Io {
     read_ahead: Vec<u8>,
     read_ahead_at: usize,
     preamble: Preamble,
+    first: FirstPacket,
     out: Vec<u8>,
     out_at: usize,
     turn_left: usize,
@@ -138,6 +140,7 @@ impl Io {
             read_ahead: Vec::new(),
             read_ahead_at: 0,
             preamble: Preamble::default(),
+            first: FirstPacket::default(),
             out: Vec::new(),
             out_at: 0,
             turn_left: TURN_BYTES,
@@ -197,6 +200,16 @@ impl Io {
     /// Tells whether the server's `SSH-` line has come.
     pub(super) fn is_banner_over(&self) -> bool {
         self.preamble.is_over
+    }
+
+    /// Returns the algorithms that the server proposes, once they have come.
+    pub(super) fn proposal(&self) -> Option<Proposal> {
+        self.first.proposal()
+    }
+
+    /// Forgets the proposal: what was agreed on stays so.
+    pub(super) fn forget_proposal(&mut self) {
+        self.first.forget();
     }
 
     /// Returns how many bytes libssh2 has taken.
@@ -287,11 +300,11 @@ impl Io {
         }
         let wanted = buffer.len().min(self.turn_left);
         let buffer = buffer.get_mut(..wanted)?;
-        let is_banner = !self.preamble.is_over;
-        if is_banner && self.preamble.is_flood() {
+        if self.preamble.is_flood() {
             return None;
         }
-        if self.read_ahead_at == self.read_ahead.len() && is_banner && !self.fill() {
+        let is_looked_at = !self.first.is_complete();
+        if self.read_ahead_at == self.read_ahead.len() && is_looked_at && !self.fill() {
             return None;
         }
         let count = if self.read_ahead_at < self.read_ahead.len() {
@@ -299,9 +312,13 @@ impl Io {
         } else {
             self.read_socket(buffer)?
         };
-        if is_banner && let Some(bytes) = self.read_ahead.get(self.read_ahead_at - count..self.read_ahead_at) {
+        if is_looked_at && let Some(bytes) = self.read_ahead.get(self.read_ahead_at - count..self.read_ahead_at) {
             for byte in bytes {
-                self.preamble.take(*byte);
+                if self.preamble.is_over {
+                    self.first.take(*byte);
+                } else {
+                    self.preamble.take(*byte);
+                }
             }
         }
         self.turn_left -= count;

@@ -18,6 +18,7 @@ mod host_key;
 mod io;
 pub(crate) mod keys;
 mod offers;
+mod proposal;
 mod proxy;
 mod raw;
 mod resolve;
@@ -42,7 +43,7 @@ use algorithms::Offered;
 use auth::Keyring;
 use bastion::Bastions;
 use host_key::{HostKeys, Known};
-use io::Reached;
+use io::{Io, Reached};
 use raw::Link;
 pub use raw::share_heap;
 pub use scan::KeyScan;
@@ -246,14 +247,22 @@ fn handshake(driver: &mut Driver, offered: &Offered, watch: &dyn Watch, budget: 
             driver.set_phase(Phase::KeyExchange);
             watch.phase(Phase::KeyExchange);
         }
-        let fail = |fault: error::Fault| fault.into_error(driver.phase(), "the SSH handshake failed");
-        if done.map_err(|fault| offered.blame(fail(fault)))?.is_some() {
-            return Ok(());
+        match done {
+            Ok(Some(())) => {
+                driver.link().io(Io::forget_proposal);
+                return Ok(());
+            }
+            Ok(None) => {}
+            Err(fault) => {
+                let error = fault.into_error(driver.phase(), "the SSH handshake failed");
+                return Err(offered.blame(driver, error));
+            }
         }
         if let Err(error) = driver.wait(budget) {
             // What the server said before it hung up may tell more than that it did.
             let why = agree(driver).err().map(|fault| fault.into_error(driver.phase(), "the SSH handshake failed"));
-            return Err(offered.blame(why.filter(|why| why.kind() == ErrorKind::Protocol).unwrap_or(error)));
+            let error = why.filter(|why| why.kind() == ErrorKind::Protocol).unwrap_or(error);
+            return Err(offered.blame(driver, error));
         }
     }
 }

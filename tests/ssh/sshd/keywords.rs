@@ -82,23 +82,58 @@ fn a_key_type_that_known_hosts_has_goes_before_the_file_s_order() {
 }
 
 #[test]
-fn a_server_that_takes_none_is_told_from_others_by_what_was_offered() {
-    let server = "KexAlgorithms curve25519-sha256\nCiphers aes256-ctr\nMACs hmac-sha2-256";
+fn where_nothing_is_agreed_on_both_offers_are_told() {
+    let server = "KexAlgorithms curve25519-sha256\nCiphers aes256-ctr\nMACs hmac-sha2-256,hmac-sha1";
     let ground = Ground::with(|builder| builder.config(server));
-    for (line, offered) in [
-        ("Ciphers aes128-ctr,aes192-ctr", "ciphers aes128-ctr,aes192-ctr; host keys "),
-        ("MACs hmac-sha2-512", "MACs hmac-sha2-512; host keys "),
-        ("KexAlgorithms ecdh-sha2-nistp256", "key exchange ecdh-sha2-nistp256; host keys "),
-        ("HostKeyAlgorithms rsa-sha2-512", "host keys rsa-sha2-512"),
+    for (line, told) in [
+        (
+            "Ciphers aes128-ctr,aes192-ctr",
+            "no cipher in common: the server offers aes256-ctr; fleet offers aes128-ctr, aes192-ctr",
+        ),
+        (
+            "MACs hmac-sha2-512",
+            "no MAC in common: the server offers hmac-sha2-256, hmac-sha1; fleet offers hmac-sha2-512",
+        ),
+        (
+            "KexAlgorithms ecdh-sha2-nistp256",
+            "no key exchange in common: the server offers curve25519-sha256; fleet offers ecdh-sha2-nistp256",
+        ),
+        (
+            "HostKeyAlgorithms rsa-sha2-512",
+            "no host key in common: the server offers ssh-ed25519; fleet offers rsa-sha2-512",
+        ),
     ] {
         let result = exec(ground.described(line), "true");
         assert_eq!((result.class(), result.report.attempts), (Class::Unreachable, 1), "{line}: {result:?}");
         let (kind, phase, text) = error(&result);
-        assert_eq!((kind, phase), (ErrorKind::Protocol, Some(Phase::KeyExchange)), "{line}: {text}");
-        assert!(text.starts_with(&format!("cannot agree on algorithms, offered were {offered}")), "{line}: {text}");
-        assert!(text.contains(": no key exchange with this server"), "{line}: {text}");
+        assert_eq!((kind, phase, text.as_str()), (ErrorKind::Protocol, Some(Phase::KeyExchange), told), "{line}");
     }
     assert_eq!(exec(ground.described("Ciphers -aes128-*"), "true").class(), Class::Ok);
+}
+
+#[test]
+fn an_old_server_is_told_by_what_it_offers() {
+    for (server, told) in [
+        (
+            "KexAlgorithms diffie-hellman-group14-sha1,diffie-hellman-group1-sha1",
+            "no key exchange in common: the server offers diffie-hellman-group14-sha1, diffie-hellman-group1-sha1; \
+             fleet offers ",
+        ),
+        ("HostKeyAlgorithms ssh-rsa", "no host key in common: the server offers ssh-rsa; fleet offers "),
+        ("Ciphers 3des-cbc", "no cipher in common: the server offers 3des-cbc; fleet offers "),
+        (
+            "Ciphers aes128-ctr\nMACs hmac-sha1,umac-64@openssh.com",
+            "no MAC in common: the server offers hmac-sha1, umac-64@openssh.com; fleet offers hmac-sha2-256, ",
+        ),
+    ] {
+        let ground = Ground::with(|builder| builder.host_keys(&["rsa"]).config(server));
+        let result = exec(ground.described(""), "true");
+        assert_eq!((result.class(), result.report.attempts), (Class::Unreachable, 1), "{server}: {result:?}");
+        let (kind, phase, text) = error(&result);
+        assert_eq!((kind, phase), (ErrorKind::Protocol, Some(Phase::KeyExchange)), "{server}: {text}");
+        assert!(text.starts_with(told), "{server}: {text}");
+        assert!(!text.contains("ext-info") && !text.contains("kex-strict"), "{server}: {text}");
+    }
 }
 
 #[test]
