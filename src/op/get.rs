@@ -8,13 +8,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::transfer::{Meter, Share, Transferred, base_name, is_plain_name, join, request_budget};
+use super::transfer::{Meter, PACKET, Share, Transferred, base_name, is_plain_name, join, request_budget};
 use super::{Job, Operation};
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::transport::{DirEntry, FileAttrs, FileId, FileKind, OpenMode, RemoteFiles, Session, SftpStatus};
 
-/// How much is read at once, at most, in bytes; libssh2 reads four times as far ahead (LIBSSH2.md section 5).
+/// How much is read at once, at most, in bytes; libssh2 reads [`AHEAD`] times as far ahead (LIBSSH2.md section 5).
 const BUFFER: usize = 2_000_000;
+
+/// How many buffers libssh2 asks for at once.
+const AHEAD: u64 = 4;
 
 /// The most entries of one directory, and the deepest one: what a hostile server may not exceed.
 const MAX_ENTRIES: usize = 1_000_000;
@@ -128,6 +131,13 @@ fn bad_name(directory: &[u8], name: &[u8]) -> Error {
     SftpStatus(20).error(what)
 }
 
+/// Returns how much of a file is read at once at first: so much that all of it is asked for, and little beyond, because a server
+/// answers to each packet of that.
+fn first_buffer(size: u64, most: usize) -> usize {
+    let wanted = usize::try_from(size.div_ceil(AHEAD)).unwrap_or(usize::MAX);
+    wanted.checked_next_multiple_of(PACKET).unwrap_or(most).clamp(PACKET, most)
+}
+
 /// One host's fetching.
 struct Fetch<'a> {
     files: &'a mut dyn RemoteFiles,
@@ -191,7 +201,7 @@ impl Fetch<'_> {
         let directory = local.parent().unwrap_or(Path::new("."));
         let mut temporary = tempfile::Builder::new().prefix(".fleet-").tempfile_in(directory).map_err(failed)?;
         let file = self.files.open(remote, OpenMode::Read, &request_budget(self.job))?;
-        let copied = self.copy(file, remote, local, temporary.as_file_mut());
+        let copied = self.copy(file, remote, local, temporary.as_file_mut(), attrs.size);
         let closed = self.files.close(file, &request_budget(self.job));
         let bytes = copied?;
         closed?;
@@ -206,19 +216,30 @@ impl Fetch<'_> {
         Ok(())
     }
 
-    fn copy(&mut self, file: FileId, remote: &[u8], local: &Path, to: &mut fs::File) -> Result<u64> {
-        let mut buffer = vec![0; self.share.buffer_bytes(BUFFER)];
+    fn copy(&mut self, file: FileId, remote: &[u8], local: &Path, to: &mut fs::File, size: u64) -> Result<u64> {
+        let most = self.share.buffer_bytes(BUFFER);
+        let mut buffer = vec![0; first_buffer(size, most)];
         let shown = String::from_utf8_lossy(remote).into_owned();
         let mut total = 0;
+        let mut is_doubted = false;
         loop {
             let count = self.files.read(file, &mut buffer, &request_budget(self.job))?;
             if count == 0 {
-                return Ok(total);
+                if total == size || is_doubted {
+                    return Ok(total);
+                }
+                is_doubted = true;
+                self.files.doubt_end(file)?;
+                continue;
             }
             let bytes = buffer.get(..count).unwrap_or_default();
             to.write_all(bytes).map_err(|cause| local_failed(local, cause))?;
             total += count as u64;
             self.meter.bytes(&shown, count)?;
+            // It has more than was told; files of `/proc` are told to be empty.
+            if total > size && count == buffer.len() {
+                buffer.resize((2 * count).min(most), 0);
+            }
         }
     }
 }

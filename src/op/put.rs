@@ -181,7 +181,8 @@ impl Operation for Put {
     fn run(&self, session: &mut dyn Session, job: &Job<'_>) -> Result<Transferred> {
         let files = session.files(job.budget)?;
         job.phase(Phase::Transfer)?;
-        let mut send = Send { files, share: Share::take(), meter: Meter::new(job, self.total_bytes), job };
+        let meter = Meter::new(job, self.total_bytes);
+        let mut send = Send { files, share: Share::take(), meter, job, has_open_modes: true, has_modes: true };
         let target = self.target(send.files, &request_budget(job))?;
         let mut modes = Vec::new();
         for entry in &self.entries {
@@ -197,7 +198,7 @@ impl Operation for Put {
         }
         // Last, and innermost first: a directory may be read-only.
         for (path, mode) in modes.iter().rev() {
-            send.files.set_mode(path, *mode, &request_budget(job))?;
+            send.mode(path, *mode)?;
         }
         send.meter.finish(&String::from_utf8_lossy(&self.remote))
     }
@@ -219,6 +220,10 @@ struct Send<'a> {
     share: Share,
     meter: Meter<'a>,
     job: &'a Job<'a>,
+    /// Whether the server sets the mode of an open file, as far as is known.
+    has_open_modes: bool,
+    /// Whether it sets any.
+    has_modes: bool,
 }
 
 impl Send<'_> {
@@ -230,6 +235,7 @@ impl Send<'_> {
         let mut open = Some(file);
         if let Err(error) = self
             .fill(file, &mut open, local, entry, path)
+            .and_then(|has_mode| if has_mode { Ok(()) } else { self.mode(&temporary, entry.mode) })
             .and_then(|()| self.files.rename(&temporary, path, &request_budget(self.job)))
         {
             clean_up(self.files, open, &temporary, &error);
@@ -239,7 +245,8 @@ impl Send<'_> {
         Ok(())
     }
 
-    /// Sends a file's bytes and mode, and closes it. The link is kept full: as much is always under way as the window holds.
+    /// Sends a file's bytes and mode, and closes it; tells whether it has the mode. The link is kept full: as much is always under
+    /// way as the window holds.
     fn fill(
         &mut self,
         file: FileId,
@@ -247,7 +254,7 @@ impl Send<'_> {
         mut local: File,
         entry: &Entry,
         path: &[u8],
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let shown = String::from_utf8_lossy(path);
         let mut window = Window::new(self.share.buffer_bytes(WINDOW));
         loop {
@@ -259,9 +266,37 @@ impl Send<'_> {
             window.advance(sent);
             self.meter.bytes(&shown, sent)?;
         }
-        self.files.set_attrs(file, Some(entry.mode), None, &request_budget(self.job))?;
+        let has_mode = self.open_mode(file, entry.mode)?;
         *open = None;
-        self.files.close(file, &request_budget(self.job))
+        self.files.close(file, &request_budget(self.job))?;
+        Ok(has_mode)
+    }
+
+    /// Sets the mode of an open file, and tells whether the server did.
+    fn open_mode(&mut self, file: FileId, mode: u32) -> Result<bool> {
+        if !self.has_open_modes || !self.has_modes {
+            return Ok(false);
+        }
+        match self.files.set_attrs(file, Some(mode), None, &request_budget(self.job)) {
+            // Erlang's server says of open files that there are none.
+            Err(error) if SftpStatus::of(&error).is_some() => self.has_open_modes = false,
+            done => return done.map(|()| true),
+        }
+        Ok(false)
+    }
+
+    /// Sets the mode of a path. A server that has no modes is told of once.
+    fn mode(&mut self, path: &[u8], mode: u32) -> Result<()> {
+        if !self.has_modes {
+            return Ok(());
+        }
+        match self.files.set_mode(path, mode, &request_budget(self.job)) {
+            Err(error) if SftpStatus::of(&error) == Some(SftpStatus::UNSUPPORTED) => {
+                self.has_modes = false;
+                self.job.warn("the server sets no modes: what was sent has those that it gives".to_owned())
+            }
+            done => done,
+        }
     }
 }
 

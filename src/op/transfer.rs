@@ -15,7 +15,7 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 const MEMORY: usize = 256 * 1024 * 1024;
 
 /// The payload of one SFTP packet in libssh2, in bytes: buffers are multiples of it.
-const PACKET: usize = 30_000;
+pub(super) const PACKET: usize = 30_000;
 
 /// How many files and bytes a transfer moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -32,8 +32,8 @@ const READ_AHEAD: u64 = 5;
 /// To so many bytes that are asked for behind a file's end comes one byte of answers: some 100 to 30,000 (LIBSSH2.md section 5).
 const BEHIND_END: u64 = 100;
 
-/// `SSH_FX_OP_UNSUPPORTED`.
-const UNSUPPORTED: u32 = 8;
+/// `SSH_FX_OK`: it is libssh2 that cannot go on.
+const OK: u32 = 0;
 
 /// The file type bits of a mode (`S_IFMT`), and the types told apart.
 const TYPE_MASK: u32 = 0o170_000;
@@ -81,8 +81,8 @@ impl SshSession {
         answered.map_err(|fault| match fault {
             Fault::Error(error) => self.early_end(&error, budget).unwrap_or(error),
             Fault::Refused(failure) => match failure.sftp_status {
-                Some(status) => SftpStatus(status).error(what()),
-                None => Error::new(ErrorKind::Protocol, what()).caused_by(failure).in_phase(Phase::Transfer),
+                Some(status) if status != OK => SftpStatus(status).error(what()),
+                _ => Error::new(ErrorKind::Protocol, what()).caused_by(failure).in_phase(Phase::Transfer),
             },
         })
     }
@@ -131,12 +131,16 @@ impl SshSession {
     }
 
     fn replace(&mut self, from: &[u8], to: &[u8], budget: &Budget) -> Result<()> {
-        // The name may be free already.
-        match self.remove(to, budget) {
-            Err(error) if SftpStatus::of(&error) != Some(SftpStatus::NO_SUCH_FILE) => return Err(error),
-            _ => {}
+        let rename =
+            |session: &mut Self| session.request(budget, || rename_failed(from, to), |link| link.sftp_rename(from, to));
+        match rename(self) {
+            // Servers do not agree on how they say that the name is taken.
+            Err(error) if SftpStatus::of(&error).is_some() && self.stat(to, false, budget)?.is_some() => {
+                self.remove(to, budget)?;
+                rename(self)
+            }
+            done => done,
         }
-        self.request(budget, || rename_failed(from, to), |link| link.sftp_rename(from, to))
     }
 }
 
@@ -174,10 +178,23 @@ impl RemoteFiles for SshSession {
     fn read(&mut self, file: FileId, buffer: &mut [u8], budget: &Budget) -> Result<usize> {
         let ahead = (buffer.len() as u64).saturating_mul(READ_AHEAD);
         let what = || "cannot read a remote file".to_owned();
-        let count = self.request_with(ahead, budget, what, |link| link.sftp_read(handle(file), buffer))?;
+        let mut stray = 0;
+        let count = self.request_with(ahead, budget, what, |link| match link.sftp_read(handle(file), buffer) {
+            Err(failure) if failure.is_of_short_read() && link.sftp_read_stepwise(handle(file))? => {
+                stray = ahead;
+                link.sftp_read(handle(file), buffer)
+            }
+            step => step,
+        })?;
+        self.expect_bytes(stray);
         // Data comes in packets, with some bytes around it; what is asked for behind the end is answered, too.
         self.expect_bytes(count as u64 + count as u64 / 8 + ahead / BEHIND_END);
         Ok(count)
+    }
+
+    fn doubt_end(&mut self, file: FileId) -> Result<()> {
+        let gone_on = self.driver().try_step(|link| link.sftp_read_stepwise(handle(file)).map(Some));
+        gone_on.map(|_| ()).map_err(|fault| fault.into_error(Phase::Transfer, "cannot read a remote file"))
     }
 
     fn write(&mut self, file: FileId, bytes: &[u8], budget: &Budget) -> Result<usize> {
@@ -187,7 +204,7 @@ impl RemoteFiles for SshSession {
     fn sync(&mut self, file: FileId, budget: &Budget) -> Result<()> {
         let what = || "cannot flush a remote file to disk".to_owned();
         match self.request(budget, what, |link| link.sftp_sync(handle(file))) {
-            Err(error) if SftpStatus::of(&error) == Some(SftpStatus(UNSUPPORTED)) => Ok(()),
+            Err(error) if SftpStatus::of(&error) == Some(SftpStatus::UNSUPPORTED) => Ok(()),
             done => done,
         }
     }
@@ -234,7 +251,7 @@ impl RemoteFiles for SshSession {
     fn rename(&mut self, from: &[u8], to: &[u8], budget: &Budget) -> Result<()> {
         let renamed = self.request(budget, || rename_failed(from, to), |link| link.sftp_posix_rename(from, to));
         match renamed {
-            Err(error) if SftpStatus::of(&error) == Some(SftpStatus(UNSUPPORTED)) => self.replace(from, to, budget),
+            Err(error) if SftpStatus::of(&error) == Some(SftpStatus::UNSUPPORTED) => self.replace(from, to, budget),
             done => done,
         }
     }

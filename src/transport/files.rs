@@ -86,6 +86,12 @@ pub trait RemoteFiles {
     /// Reads the next bytes into `buffer` and returns how many; 0 at the end. Larger buffers read further ahead.
     fn read(&mut self, file: FileId, buffer: &mut [u8], budget: &Budget) -> Result<usize>;
 
+    /// Goes on behind an end that [`read`](Self::read) has told and that the file's size does not: a server that gives less than it
+    /// is asked for tells the end for what was asked for beyond that. Does nothing where an end is one.
+    fn doubt_end(&mut self, _file: FileId) -> Result<()> {
+        Ok(())
+    }
+
     /// Sends `bytes` and returns how many the server acknowledged, at least 1.
     ///
     /// The next call must start with the bytes that were not acknowledged yet: they are on their way already. Appending to
@@ -110,7 +116,7 @@ pub trait RemoteFiles {
     /// Removes a file or a link.
     fn remove(&mut self, path: &[u8], budget: &Budget) -> Result<()>;
 
-    /// Renames a file over whatever has the name (`posix-rename@openssh.com`, else remove and rename).
+    /// Renames a file over whatever has the name (`posix-rename@openssh.com`, else a plain rename, after removing what is in its way).
     fn rename(&mut self, from: &[u8], to: &[u8], budget: &Budget) -> Result<()>;
 
     /// Sets a path's permission bits.
@@ -131,6 +137,8 @@ impl SftpStatus {
     pub const PERMISSION_DENIED: Self = Self(3);
     /// `SSH_FX_FAILURE`: OpenSSH's answer to most of what goes wrong.
     pub const FAILURE: Self = Self(4);
+    /// `SSH_FX_OP_UNSUPPORTED`.
+    pub const UNSUPPORTED: Self = Self(8);
     /// `SSH_FX_FILE_ALREADY_EXISTS`.
     pub const ALREADY_EXISTS: Self = Self(11);
 }

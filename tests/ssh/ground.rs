@@ -119,6 +119,11 @@ pub(crate) fn exec(host: Host, command: &str) -> HostResult<ExecOutput> {
 
 /// Runs a command on one host and returns its notes too.
 pub(crate) fn exec_with_notes(host: Host, command: &str) -> (HostResult<ExecOutput>, Vec<Note>) {
+    run_with_notes(host, Exec::new(command))
+}
+
+/// Runs an operation on one host and returns its notes too.
+pub(crate) fn run_with_notes<O: Operation>(host: Host, op: O) -> (HostResult<O::Output>, Vec<Note>) {
     let notes = Mutex::new(Vec::new());
     let mut result = None;
     let mut sink = |event: &Event| {
@@ -128,9 +133,7 @@ pub(crate) fn exec_with_notes(host: Host, command: &str) -> (HostResult<ExecOutp
         Ok(())
     };
     let outputs = fleet::Outputs::new().sink(&mut sink);
-    pool()
-        .build()
-        .run_with(&[Arc::new(host)], Exec::new(command), &RunControl::new(), outputs, |one| result = Some(one));
+    pool().build().run_with(&[Arc::new(host)], op, &RunControl::new(), outputs, |one| result = Some(one));
     (result.expect("one result"), notes.into_inner().unwrap())
 }
 

@@ -20,6 +20,7 @@ mod userauth;
 
 pub(super) use channel::{ChannelId, Exit};
 pub use heap::share_heap;
+use sftp::Handle;
 pub(super) use sftp::{Attrs, HandleId, Opened};
 pub(super) use userauth::{Signing, is_after_signature};
 
@@ -35,6 +36,12 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    /// Tells whether a read failed because the server gave less than it was asked for, amid a file: libssh2 has asked for what
+    /// comes behind that already, and cannot put it together.
+    pub(super) fn is_of_short_read(&self) -> bool {
+        self.code == ffi::LIBSSH2_ERROR_SFTP_PROTOCOL && self.message == "Read Packet At Unexpected Offset"
+    }
+
     /// Tells whether the key exchange failed over what was said, not over the connection.
     pub(super) fn is_of_key_exchange(&self) -> bool {
         matches!(self.code, ffi::LIBSSH2_ERROR_KEX_FAILURE | ffi::LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE)
@@ -171,7 +178,7 @@ pub(super) struct Link {
     io: Box<RefCell<Io>>,
     channels: Vec<Option<*mut ffi::LIBSSH2_CHANNEL>>,
     sftp: Option<*mut ffi::LIBSSH2_SFTP>,
-    handles: Vec<Option<*mut ffi::LIBSSH2_SFTP_HANDLE>>,
+    handles: Vec<Option<Handle>>,
 }
 
 // SAFETY: the pointers belong to this session alone, libssh2 keeps no thread-local state, and `&mut self` on every call
@@ -295,7 +302,7 @@ impl Link {
         let _lent = self.lend();
         for handle in self.handles.drain(..).flatten() {
             // SAFETY: a live handle of this session, forgotten here. The socket is shut: nothing waits.
-            unsafe { ffi::libssh2_sftp_close_handle(handle) };
+            unsafe { ffi::libssh2_sftp_close_handle(handle.raw) };
         }
         if let Some(sftp) = self.sftp.take() {
             // SAFETY: as above.

@@ -10,6 +10,15 @@ use super::{Exit, Failure, Link, Step, c_len, libssh2_sftp_get_channel, libssh2_
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ssh) struct HandleId(pub(in crate::ssh) usize);
 
+/// An open remote file or directory.
+pub(super) struct Handle {
+    pub(super) raw: *mut ffi::LIBSSH2_SFTP_HANDLE,
+    /// How far it has been read, in bytes.
+    position: u64,
+    /// Whether each piece is asked for only when the one before it has come.
+    is_stepwise: bool,
+}
+
 /// What to open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ssh) enum Opened {
@@ -26,6 +35,10 @@ pub(in crate::ssh) struct Attrs {
     pub(in crate::ssh) permissions: Option<u32>,
     pub(in crate::ssh) mtime: Option<u64>,
 }
+
+/// How many bytes are read at once where each piece is waited for: libssh2 asks for four times as many, and that is one packet
+/// of the 30,000 bytes it can have.
+const STEP: usize = 7_500;
 
 /// Flags that no server sends.
 const NOT_WRITTEN: c_ulong = c_ulong::MAX;
@@ -102,7 +115,15 @@ impl Link {
     }
 
     fn handle(&self, id: HandleId) -> Result<*mut ffi::LIBSSH2_SFTP_HANDLE, Failure> {
-        self.handles.get(id.0).copied().flatten().ok_or_else(|| misuse("the file is closed"))
+        self.handles
+            .get(id.0)
+            .and_then(Option::as_ref)
+            .map(|handle| handle.raw)
+            .ok_or_else(|| misuse("the file is closed"))
+    }
+
+    fn open_handle(&mut self, id: HandleId) -> Result<&mut Handle, Failure> {
+        self.handles.get_mut(id.0).and_then(Option::as_mut).ok_or_else(|| misuse("the file is closed"))
     }
 
     /// Opens a file or a directory.
@@ -128,19 +149,38 @@ impl Link {
             self.handles.len() - 1
         });
         if let Some(slot) = self.handles.get_mut(index) {
-            *slot = Some(handle);
+            *slot = Some(Handle { raw: handle, position: 0, is_stepwise: false });
         }
         Ok(Some(HandleId(index)))
     }
 
     /// Reads on; 0 bytes: the end.
     pub(in crate::ssh) fn sftp_read(&mut self, id: HandleId, buffer: &mut [u8]) -> Step<usize> {
-        let handle = self.handle(id)?;
+        let &mut Handle { raw, is_stepwise, .. } = self.open_handle(id)?;
+        let len = if is_stepwise { buffer.len().min(STEP) } else { buffer.len() };
         let lent = self.lend();
         // SAFETY: a live handle; the buffer is written within its length.
-        let count = unsafe { ffi::libssh2_sftp_read(handle, buffer.as_mut_ptr().cast::<c_char>(), buffer.len()) };
+        let count = unsafe { ffi::libssh2_sftp_read(raw, buffer.as_mut_ptr().cast::<c_char>(), len) };
         drop(lent);
-        self.count(count)
+        let read = self.count(count);
+        if let Ok(Some(count)) = read {
+            self.open_handle(id)?.position += count as u64;
+        }
+        read
+    }
+
+    /// Goes back to where the last read ended, and from now on asks for one piece at a time. What was asked for beyond that is
+    /// still answered, to nobody.
+    ///
+    /// Tells whether that is new.
+    pub(in crate::ssh) fn sftp_read_stepwise(&mut self, id: HandleId) -> Result<bool, Failure> {
+        let handle = self.open_handle(id)?;
+        let is_new = !std::mem::replace(&mut handle.is_stepwise, true);
+        let (raw, position) = (handle.raw, handle.position);
+        let _lent = self.lend();
+        // SAFETY: a live handle; nothing is sent.
+        unsafe { ffi::libssh2_sftp_seek64(raw, position) };
+        Ok(is_new)
     }
 
     /// Writes on, and returns how many bytes were acknowledged; the next call starts behind them.

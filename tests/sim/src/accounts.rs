@@ -18,6 +18,7 @@ pub(crate) struct Accounts {
     offered: Vec<Method>,
     all_required: bool,
     code: Option<String>,
+    unasked: bool,
 }
 
 #[derive(Debug)]
@@ -39,7 +40,13 @@ impl Accounts {
             let password = user.password.clone();
             users.insert(name.clone(), Account { password, keys });
         }
-        Ok(Self { users, offered: logins.offered(), all_required: logins.all_required, code: logins.code.clone() })
+        Ok(Self {
+            users,
+            offered: logins.offered(),
+            all_required: logins.all_required,
+            code: logins.code.clone(),
+            unasked: logins.unasked,
+        })
     }
 
     /// The methods that a client is told of.
@@ -114,6 +121,15 @@ impl Login {
         let left: Vec<Method> =
             accounts.offered.iter().filter(|method| !self.passed.contains(method)).copied().collect();
         Auth::Reject { proceed_with_methods: Some(method_set(&left)), partial_success }
+    }
+
+    /// A name, and nothing to prove it.
+    pub(crate) fn none(&mut self, accounts: &Accounts, user: &str) -> Auth {
+        if accounts.unasked && accounts.users.contains_key(user) {
+            self.begin(user);
+            return Auth::Accept;
+        }
+        self.refusal(accounts, false)
     }
 
     pub(crate) fn password(&mut self, accounts: &Accounts, user: &str, password: &str) -> Auth {

@@ -113,7 +113,7 @@ pub struct HostPlan {
     pub forwarding: bool,
     /// Confines SFTP to the home directory, which becomes `/`.
     pub sftp_chroot: bool,
-    /// Lies of the SFTP server.
+    /// Lies and limits of the SFTP server.
     pub sftp_evil: Option<SftpEvil>,
 }
 
@@ -331,6 +331,8 @@ pub struct Logins {
     pub all_required: bool,
     /// A second keyboard-interactive question, `Verification code: `, and its answer.
     pub code: Option<String>,
+    /// Whether every account is let in as soon as its name is told (`none`, RFC 4252 section 5.2), as some appliances do.
+    pub unasked: bool,
 }
 
 impl Logins {
@@ -362,6 +364,13 @@ impl Logins {
     #[must_use]
     pub fn methods(mut self, methods: impl Into<Vec<Method>>) -> Self {
         self.methods = methods.into();
+        self
+    }
+
+    /// Lets every account in unasked.
+    #[must_use]
+    pub fn unasked(mut self) -> Self {
+        self.unasked = true;
         self
     }
 
@@ -426,6 +435,14 @@ pub enum SftpEvil {
     LinkThenDirectory(Vec<u8>),
     /// Reads answer with more bytes than were asked for.
     LongReads,
+    /// Reads answer with at most this many bytes, wherever in a file: as servers with small packets do, and all with files of `/proc`.
+    ShortReads(u32),
+    /// No extensions: without `posix-rename@openssh.com` no name is taken that exists.
+    NoExtensions,
+    /// An open file has no attributes to set (as of Erlang's server, which says that there is no such file); a path has.
+    NoOpenModes,
+    /// Nothing has a mode to set, as where files are no real ones: object stores behind SFTP.
+    NoModes,
 }
 
 impl SftpEvil {

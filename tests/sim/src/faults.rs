@@ -64,6 +64,8 @@ pub enum Fault {
     /// Sends output for ever, as fast as the client's window allows. Of SFTP, files have no end (each read takes 4 ms), and the
     /// first write is followed by answers to nothing, without end.
     EndlessOutput,
+    /// Takes requests for terminals, though it gives none, and hangs up on a command at the end of its input, as tinysshd does.
+    HangUpAtEof,
     /// Waits before the banner.
     SlowBanner {
         /// How long.
@@ -106,6 +108,7 @@ impl Fault {
         "no-exit-status",
         "exit-signal:KILL",
         "endless-output",
+        "hang-up-at-eof",
         "slow-banner:1s",
         "wrong-host-key",
         "refuse-subsystem",
@@ -146,6 +149,7 @@ impl FromStr for Fault {
             "no-exit-status" => Self::NoExitStatus,
             "exit-signal" => Self::ExitSignal { name: argument.unwrap_or("KILL").to_owned() },
             "endless-output" => Self::EndlessOutput,
+            "hang-up-at-eof" => Self::HangUpAtEof,
             "slow-banner" => Self::SlowBanner { delay: parse_duration(argument.unwrap_or("1s"))? },
             "wrong-host-key" => Self::WrongHostKey,
             "refuse-subsystem" => Self::RefuseSubsystem,
@@ -179,6 +183,7 @@ impl fmt::Display for Fault {
             Self::NoExitStatus => f.write_str("no-exit-status"),
             Self::ExitSignal { name } => write!(f, "exit-signal:{name}"),
             Self::EndlessOutput => f.write_str("endless-output"),
+            Self::HangUpAtEof => f.write_str("hang-up-at-eof"),
             Self::SlowBanner { delay } => write!(f, "slow-banner:{}ms", delay.as_millis()),
             Self::WrongHostKey => f.write_str("wrong-host-key"),
             Self::RefuseSubsystem => f.write_str("refuse-subsystem"),

@@ -148,9 +148,9 @@ impl Handler for Session {
         Ok(self.host.plan.banner.clone())
     }
 
-    async fn auth_none(&mut self, _user: &str) -> Result<Auth, Self::Error> {
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
         self.stall_login().await?;
-        Ok(self.login.refusal(&self.host.accounts, false))
+        Ok(self.login.none(&self.host.accounts, user))
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
@@ -249,6 +249,9 @@ impl Handler for Session {
     async fn channel_eof(&mut self, id: ChannelId, _russh: &mut Russh) -> Result<(), Self::Error> {
         if let Some(opened) = self.channels.get(&id) {
             opened.inbox.finish();
+            if self.fault == Some(Fault::HangUpAtEof) {
+                opened.group.signal(&Sig::HUP);
+            }
         }
         Ok(())
     }
@@ -288,6 +291,9 @@ impl Handler for Session {
         _modes: &[(Pty, u32)],
         russh: &mut Russh,
     ) -> Result<(), Self::Error> {
+        if self.fault == Some(Fault::HangUpAtEof) {
+            return russh.channel_success(id);
+        }
         russh.channel_failure(id)
     }
 

@@ -8,7 +8,7 @@ use fleet::op::{Get, Put};
 use fleet::{Class, ErrorKind, Phase};
 use fleet_sim::{Fault, HostPlan, SftpEvil};
 
-use crate::ground::{Ground, pool, run, run_in};
+use crate::ground::{Ground, pool, run, run_in, run_with_notes};
 
 fn noise(len: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(7);
@@ -98,6 +98,69 @@ fn an_existing_file_is_replaced_whole_and_a_link_stays_a_link() {
     assert!(run(ground.first(), Put::new(&[local], "link").unwrap()).is_ok());
     assert_eq!(fs::read(ground.home().join("real")).unwrap(), b"new");
     assert!(ground.home().join("link").symlink_metadata().unwrap().is_symlink());
+}
+
+#[test]
+fn reads_that_bring_less_than_was_asked_for_are_put_together() {
+    for most in [1, 4096, 16_384, 29_999] {
+        let ground = Ground::one(HostPlan::new().sftp_evil(SftpEvil::ShortReads(most)));
+        for (name, len) in [("long", 400_000), ("short", 20_000), ("few", 7), ("none", 0)] {
+            let len = len.min(most as usize * 300);
+            fs::write(ground.home().join(name), noise(len)).unwrap();
+            let get = run(ground.first(), Get::new(name, ground.path("out")).unwrap());
+            assert_eq!(get.class(), Class::Ok, "{most}: {get:?}");
+            let got = fs::read(ground.path("out/sim0001").join(name)).unwrap();
+            assert!(got == fs::read(ground.home().join(name)).unwrap(), "{name} of {most}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_told_to_be_empty_is_fetched_whole() {
+    let len = 1_000_000;
+    let ground = Ground::one(HostPlan::new().sftp_evil(SftpEvil::SizeLie(-len)));
+    fs::write(ground.home().join("grown"), noise(1_000_000)).unwrap();
+    let get = run(ground.first(), Get::new("grown", ground.path("out")).unwrap());
+    assert_eq!(get.class(), Class::Ok, "{get:?}");
+    assert!(fs::read(ground.path("out/sim0001/grown")).unwrap() == noise(1_000_000));
+}
+
+#[test]
+fn without_extensions_a_file_is_replaced_all_the_same() {
+    let ground = Ground::one(HostPlan::new().sftp_evil(SftpEvil::NoExtensions));
+    let local = ground.path("new");
+    for text in ["first", "second"] {
+        fs::write(&local, text).unwrap();
+        let put = run(ground.first(), Put::new(std::slice::from_ref(&local), "x").unwrap());
+        assert_eq!(put.class(), Class::Ok, "{put:?}");
+        assert_eq!(fs::read_to_string(ground.home().join("x")).unwrap(), text);
+    }
+    fs::create_dir(ground.home().join("d")).unwrap();
+    fs::create_dir(ground.home().join("d/new")).unwrap();
+    let put = run(ground.first(), Put::new(&[local], "d").unwrap());
+    assert_eq!(put.class(), Class::Failed, "{put:?}");
+    assert!(ground.home().join("d/new").is_dir());
+    assert_eq!(fs::read_dir(ground.home().join("d")).unwrap().count(), 1, "no temporary file stays");
+}
+
+#[test]
+fn a_server_without_modes_takes_files_and_it_is_told() {
+    for (evil, mode) in [(SftpEvil::NoOpenModes, 0o751), (SftpEvil::NoModes, 0o600)] {
+        let ground = Ground::one(HostPlan::new().sftp_evil(evil.clone()));
+        let root = ground.path("tree");
+        fs::create_dir(&root).unwrap();
+        for name in ["a", "b"] {
+            fs::write(root.join(name), name).unwrap();
+            fs::set_permissions(root.join(name), fs::Permissions::from_mode(0o751)).unwrap();
+        }
+        let (put, notes) = run_with_notes(ground.first(), Put::new(&[root], "tree").unwrap());
+        assert_eq!(put.class(), Class::Ok, "{evil:?}: {put:?}");
+        assert_eq!(tree(&ground.home().join("tree")).len(), 2);
+        let found = fs::metadata(ground.home().join("tree/b")).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(found, mode, "{evil:?}");
+        let warned = notes.iter().filter(|note| format!("{note:?}").contains("sets no modes")).count();
+        assert_eq!(warned, usize::from(evil == SftpEvil::NoModes), "{notes:?}");
+    }
 }
 
 #[test]

@@ -76,7 +76,8 @@ impl Server {
             let version = Packet::new(wire::VERSION).u32(3);
             let add =
                 |packet: Packet, (name, data): (&str, &str)| packet.string(name.as_bytes()).string(data.as_bytes());
-            return EXTENSIONS.into_iter().fold(version, add).finish();
+            let known = if self.evil == Some(SftpEvil::NoExtensions) { &[][..] } else { &EXTENSIONS[..] };
+            return known.iter().copied().fold(version, add).finish();
         }
         let Ok(id) = fields.u32() else {
             return Packet::status(0, Code::BadMessage).finish();
@@ -104,6 +105,8 @@ impl Server {
                 };
                 Ok(self.attrs(id, attrs))
             }
+            wire::SETSTAT | wire::FSETSTAT if self.evil == Some(SftpEvil::NoModes) => Err(Code::Unsupported),
+            wire::FSETSTAT if self.evil == Some(SftpEvil::NoOpenModes) => Err(Code::NoSuchFile),
             wire::SETSTAT => {
                 let path = self.local(fields.string()?);
                 done(files::set(&path, &fields.attrs()?, true))
@@ -144,7 +147,7 @@ impl Server {
                 let target = std::ffi::OsStr::from_bytes(fields.string()?);
                 done(std::os::unix::fs::symlink(target, self.local(fields.string()?)))
             }
-            wire::EXTENDED => self.extended(id, fields),
+            wire::EXTENDED if self.evil != Some(SftpEvil::NoExtensions) => self.extended(id, fields),
             _ => Err(Code::Unsupported),
         }
     }
@@ -256,7 +259,11 @@ impl Server {
     fn read(&mut self, id: u32, mut fields: Fields<'_>) -> Answer {
         let handle = fields.string()?;
         let offset = fields.u64()?;
-        let len = fields.u32()?.min(MAX_READ_BYTES) as usize;
+        let most = match self.evil {
+            Some(SftpEvil::ShortReads(most)) => most,
+            _ => MAX_READ_BYTES,
+        };
+        let len = fields.u32()?.min(most) as usize;
         let long = self.evil == Some(SftpEvil::LongReads);
         let is_endless = self.is_endless;
         let mut data = match self.handle(handle)? {
