@@ -127,7 +127,22 @@ impl<'a> Login<'a> {
                 Verdict::Refused => break,
             }
         }
-        Err(self.refusal())
+        let offered = self.methods().unwrap_or_default();
+        if self.is_let_in()? {
+            return Ok(());
+        }
+        Err(self.refusal(&offered))
+    }
+
+    /// Tells whether the server let in without a proof: to ask what it offers is to ask for that, too. Who has to prove a key
+    /// has not done so then.
+    fn is_let_in(&mut self) -> Result<bool> {
+        Ok(self.host.auth.only_key.is_none() && self.is_authenticated()?)
+    }
+
+    fn is_authenticated(&mut self) -> Result<bool> {
+        let asked = self.driver.try_step(|link| link.session(|session| Ok(session.authenticated())));
+        Ok(asked.map_err(|fault| fault.into_error(Phase::Login, "cannot log in"))?.unwrap_or(false))
     }
 
     /// Tries what the server offers, in the host's order, until something is taken.
@@ -141,6 +156,9 @@ impl<'a> Login<'a> {
             };
             if verdict != Verdict::Refused {
                 return Ok(verdict);
+            }
+            if self.is_let_in()? {
+                return Ok(Verdict::In);
             }
         }
         Ok(Verdict::Refused)
@@ -161,6 +179,9 @@ impl<'a> Login<'a> {
         // asked for.
         if offered.is_none() && (!self.refused.is_empty() || method == LoginMethod::KeyboardInteractive) {
             *offered = Some(self.methods()?).filter(|methods| !methods.is_empty());
+            if self.is_let_in()? {
+                return Ok(Verdict::In);
+            }
         }
         let is_spent = method == LoginMethod::Password && self.steps.iter().any(|step| step == PASSWORD_NAME);
         if is_spent || !may(offered, method.as_str()) {
@@ -355,6 +376,9 @@ impl<'a> Login<'a> {
 
     /// Asks which methods the server offers.
     fn methods(&mut self) -> Result<Vec<String>> {
+        if self.is_authenticated()? {
+            return Ok(Vec::new());
+        }
         let user = &self.host.user;
         let asked = self.driver.drive(self.budget, |link| {
             link.session(|session| {
@@ -376,7 +400,7 @@ impl<'a> Login<'a> {
         }
     }
 
-    fn refusal(&mut self) -> Error {
+    fn refusal(&mut self, offered: &[String]) -> Error {
         if let Some(error) = self.unusable.take()
             && self.refused.is_empty()
             && self.steps.is_empty()
@@ -384,7 +408,7 @@ impl<'a> Login<'a> {
         {
             return error.in_phase(Phase::Login);
         }
-        let offered = self.methods().unwrap_or_default().join(", ");
+        let offered = offered.join(", ");
         let user = &self.host.user;
         let (refused, steps) = (self.refused.join(", "), self.steps.join(" and "));
         let mut what = match (self.refused.is_empty(), self.steps.is_empty()) {

@@ -1,6 +1,6 @@
 //! Passwords, keys, and what is said when neither does.
 
-use fleet::{Class, ErrorKind, Identity, Phase, Secret};
+use fleet::{Class, ErrorKind, Identity, LoginMethod, Phase, PublicKey, Secret};
 use fleet_sim::{FixtureKey, HostPlan, KeyKind, Logins, Method};
 
 use crate::ground::{Ground, PASSWORD, exec};
@@ -94,6 +94,25 @@ fn nothing_to_log_in_with_says_so() {
     let result = exec(ground.bare(&ground.sim.hosts()[0]), "true");
     let error = result.error().unwrap().to_string();
     assert!(error.starts_with("nothing to log in with as ops: no key and no password"), "{error}");
+}
+
+#[test]
+fn a_server_that_asks_for_nothing_lets_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = FixtureKey::generate(KeyKind::Ed25519, dir.path().join("other")).unwrap();
+    let ground = Ground::one(HostPlan::new().logins(Logins::password("ops", PASSWORD).unasked()));
+    let sim = &ground.sim.hosts()[0];
+    for methods in [vec![LoginMethod::PublicKey], vec![LoginMethod::KeyboardInteractive, LoginMethod::Password]] {
+        let mut host = ground.bare(sim);
+        host.auth.methods = methods;
+        assert_eq!(exec(host.clone(), "true").class(), Class::Ok, "nothing to show");
+        host.auth.identities.push(Identity::File(key.path.clone()));
+        assert_eq!(exec(host, "true").class(), Class::Ok, "a key that it does not know");
+    }
+    assert_eq!(exec(ground.host_by_password(sim, "wrong"), "true").class(), Class::Ok);
+    let mut proof = ground.host(sim);
+    proof.auth.only_key = Some(PublicKey::parse(&ground.key.public).unwrap().blob().to_vec());
+    assert_eq!(exec(proof, "true").class(), Class::Unreachable, "no proof that the key is known");
 }
 
 #[test]
