@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use libssh2_sys::LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED;
+use libssh2_sys::{LIBSSH2_ERROR_CHANNEL_PACKET_EXCEEDED, LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED};
 
 use super::error::Fault;
 use super::guard::{Guard, Since};
@@ -59,6 +59,9 @@ struct Process {
     stdout_bytes: u64,
     stderr_bytes: u64,
     stdin: Stdin,
+    /// Whether it runs on a terminal. The end of its input is a key there; some servers (tinysshd) take the end of the channel's for
+    /// that of the terminal, and hang up.
+    has_terminal: bool,
     /// Whether a terminal has to be told of the end of its input.
     owes_end_key: bool,
     is_guarded: bool,
@@ -148,6 +151,12 @@ impl SshSession {
                 let what = "the SFTP server ended at once, or something else spoke in its place";
                 Error::new(ErrorKind::Refused, what).in_phase(Phase::Channel)
             }
+            // What it takes for the length of the first answer is text.
+            Fault::Refused(failure) if failure.code == LIBSSH2_ERROR_CHANNEL_PACKET_EXCEEDED => {
+                let what = "something else than the SFTP server answered: a forced command, or a login shell that prints on \
+                            its own (see .bashrc and its like)";
+                Error::new(ErrorKind::Refused, what).in_phase(Phase::Channel)
+            }
             fault => refused(fault, "the server refused to open SFTP"),
         }
     }
@@ -234,7 +243,8 @@ fn look_at(driver: &mut Driver, process: &mut Process, buffer: &mut [u8]) -> Res
         if process.owes_end_key && driver.try_step(|link| link.write(channel, END_KEY))?.is_some_and(|sent| sent > 0) {
             process.owes_end_key = false;
         }
-        if !process.owes_end_key && driver.try_step(|link| link.send_eof(channel))?.is_some() {
+        let is_told = !process.owes_end_key;
+        if is_told && (process.has_terminal || driver.try_step(|link| link.send_eof(channel))?.is_some()) {
             process.stdin = Stdin::Closed;
         }
     }
@@ -339,6 +349,7 @@ impl Session for SshSession {
             stdout_bytes: 0,
             stderr_bytes: 0,
             stdin,
+            has_terminal: request.pty.is_some(),
             owes_end_key: request.pty.is_some(),
             is_guarded: false,
             is_by_sudo: request.sudo.is_some(),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::exec::{BecomeUser, run_captured};
 use super::template::Place;
 use super::{Context, ExecOutput, Job, Operation};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::host::{Become, Host};
 use crate::quote::quote;
 use crate::spool::Input;
@@ -210,6 +210,14 @@ impl Script {
     }
 }
 
+/// Says of a server that had a channel for the script's text, and none for the script, that it takes both.
+fn second_channel(error: Error) -> Error {
+    if (error.kind(), error.phase()) != (ErrorKind::Refused, Some(Phase::Channel)) {
+        return error;
+    }
+    Error::new(ErrorKind::Refused, "a script takes two channels at once").caused_by(error).in_phase(Phase::Channel)
+}
+
 impl Operation for Script {
     type Output = ExecOutput;
 
@@ -230,7 +238,7 @@ impl Operation for Script {
             // Whoever holds the file removes it then; a session that failed has told it so already.
             let _ = session.close_stdin(carried.holder);
         }
-        done
+        done.map_err(second_channel)
     }
 
     fn is_idempotent(&self) -> bool {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use fleet::op::Context;
-use fleet::transport::{KillReason, KillResult};
+use fleet::transport::{KillReason, KillResult, Pty};
 use fleet::{Class, ErrorKind, Exec, ExitStatus, Phase};
 use fleet_sim::{Canned, Fault, HostPlan, Mode};
 
-use crate::ground::{Ground, exec, pool, run_in, stderr, stdout};
+use crate::ground::{Ground, exec, pool, run, run_in, stderr, stdout};
 
 const MB: u64 = 1024 * 1024;
 
@@ -20,6 +20,17 @@ fn streams_and_status_are_told_apart() {
     assert_eq!(stderr(&result), "err\n");
     assert_eq!(result.value().unwrap().ended.status, ExitStatus::Code(3));
     assert_eq!(result.report.reason().as_deref(), Some("exit status 3"));
+}
+
+#[test]
+fn a_terminal_s_input_ends_by_its_key_alone() {
+    let ground = Ground::one(HostPlan::new().fault(Fault::HangUpAtEof));
+    // The end of the channel's input would end the command meanwhile.
+    let command = "test \"$(head -c 1)\" = \"$(printf '\\004')\"; sleep 0.3; echo done";
+    let result = run(ground.first(), Exec::new(command).pty(Pty::new("xterm")));
+    assert_eq!((stdout(&result).as_str(), result.class()), ("done\n", Class::Ok), "{result:?}");
+    let result = exec(ground.first(), "sleep 1000");
+    assert_eq!(result.report.reason().as_deref(), Some("ended by signal HUP"));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
 use fleet::event::Note;
+use fleet::op::Get;
 use fleet::pool::RunControl;
 use fleet::transport::{ExecRequest, SessionEvent};
 use fleet::{Class, ErrorKind, Event, EventKind, Exec, Phase, op};
@@ -48,6 +49,23 @@ fn no_channel_at_all_is_refused_in_clear_words() {
     assert_eq!(result.class(), Class::Failed, "{result:?}");
     let reason = result.report.reason().unwrap();
     assert!(reason.starts_with(REFUSED), "{reason}");
+}
+
+#[test]
+fn what_speaks_in_place_of_the_sftp_server_is_told_from_one_that_ends() {
+    for (server, said) in [
+        (
+            "/bin/echo welcome to this host",
+            "something else than the SFTP server answered: a forced command, or a login shell ",
+        ),
+        ("/bin/false", "the SFTP server ended at once, or something else spoke in its place"),
+    ] {
+        let ground = Ground::with(|builder| builder.config(&format!("Subsystem sftp {server}")));
+        let result = run(ground.host(), Get::new("x", ground.dir.path().join("out")).unwrap());
+        assert_eq!(result.class(), Class::Failed, "{server}: {result:?}");
+        let reason = result.report.reason().unwrap();
+        assert!(reason.starts_with(said), "{server}: {reason}");
+    }
 }
 
 #[test]

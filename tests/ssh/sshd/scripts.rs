@@ -45,7 +45,11 @@ fn a_server_with_one_session_a_connection_refuses_it_and_keeps_nothing() {
     let ground = Ground::with(|builder| builder.config(&line).config("MaxSessions 1"));
     let result = run(ground.host(), Script::new("echo ran").unwrap());
     assert_eq!(result.class(), Class::Failed);
-    assert!(result.error().unwrap().to_string().starts_with("the server refused to open a channel"), "{result:?}");
+    let reason = result.report.reason().unwrap();
+    assert!(
+        reason.starts_with("a script takes two channels at once: the server refused to open a channel"),
+        "{reason}"
+    );
     // Its holder removes the file once it has heard that the connection is gone.
     while tmp.path().read_dir().unwrap().next().is_some() {
         std::thread::sleep(std::time::Duration::from_millis(10));
