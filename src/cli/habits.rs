@@ -12,7 +12,11 @@ const FLAGS: &[(&[&str], &str, &str)] = &[
     ),
     (&["--limit", "--host", "--nodes", "--targets", "-L"], "hosts", "-w EXPR selects hosts: -w web01,web02"),
     (&["--hostfile", "--hosts-file", "--host-file", "--machinefile"], "inventory", "-i PATH names the inventory"),
-    (&["--list-hosts", "--list"], "", "fleet hosts lists whom a selection means; --dry-run shows what would be done"),
+    (
+        &["--list-hosts", "--list", "-Q"],
+        "",
+        "fleet hosts lists whom a selection means; --dry-run shows what would be done",
+    ),
     (&["--exclude-group"], "exclude", "-x @GROUP leaves a group out"),
     (&["--username", "--remote-user", "--login"], "user", "-l NAME is the login name"),
     (
@@ -43,12 +47,21 @@ const FLAGS: &[(&[&str], &str, &str)] = &[
             "--option",
             "--extra-arg",
             "--extra-args",
-            "-o",
-            "-X",
         ],
         "ssh-config",
         "fleet needs no ssh: put its options into an ssh_config, and name that with -F PATH",
     ),
+    (
+        &["-o"],
+        "out-dir",
+        "options of ssh go into an ssh_config, which -F PATH names; -O DIR keeps a file for each host",
+    ),
+    (&["-o"], "ssh-config", "options of ssh go into an ssh_config, which -F PATH names"),
+    (&["-X"], "exclude", "-x @GROUP leaves a group out; options of ssh go into an ssh_config, which -F PATH names"),
+    (&["--outdir", "--errdir", "--output-dir"], "out-dir", "-O DIR keeps a file for each host"),
+    (&["-R", "--rcmd", "--connection"], "", "fleet speaks SSH itself: there is nothing to choose"),
+    (&["-B", "--dshbak", "--gather", "--group-output"], "fold", "-b shows hosts that wrote the same once"),
+    (&["--become-method"], "become", "--become sudo is the one way; --sudo is short for it"),
     (&["--bastion", "--jump-host", "--proxy", "--gateway", "--proxyjump"], "jump", "-J HOST goes through a bastion"),
     (
         &["--insecure", "--no-host-key-check", "--accept-new", "--strict-host-key-checking"],
@@ -121,6 +134,8 @@ const VERBS: &[(&str, &str)] = &[
     ("copy", "put"),
     ("push", "put"),
     ("upload", "put"),
+    ("scp", "put"),
+    ("rsync", "put"),
     ("send", "put"),
     ("fetch", "get"),
     ("pull", "get"),
@@ -148,6 +163,52 @@ fn has(verb: &Command, long: &str) -> bool {
 /// Returns fleet's verb for that of another tool.
 pub(super) fn verb(word: &str) -> Option<&'static str> {
     VERBS.iter().find(|(theirs, _)| *theirs == word).map(|(_, ours)| *ours)
+}
+
+/// Says what a value of a flag of fleet's was meant for with another tool.
+pub(super) fn value(flag: &str, value: &str) -> Option<&'static str> {
+    match flag {
+        "--timeout" if value.starts_with(char::is_alphabetic) => Some("-u is a time limit; -l NAME is the login name"),
+        "--become" => Some("--sudo runs it as root, --become-user NAME as somebody else"),
+        _ => None,
+    }
+}
+
+/// Says how a selection is written that another tool reads, and fleet does not.
+pub(super) fn selection(text: &str) -> Option<&'static str> {
+    let begins = |start: &str| text.split(',').any(|term| term.trim_start().starts_with(start));
+    match () {
+        () if begins("^") => Some("@file:PATH stands for the hosts of a file"),
+        () if begins("/") || begins("-/") => Some("~/REGEX/ is a regular expression, a!~/REGEX/ leaves out what fits"),
+        () if begins("-") && text.trim() != "-" => Some("a!b leaves b out, and so does -x b"),
+        () if text.trim().contains(' ') => Some("commas stand between names: a,b"),
+        () => None,
+    }
+}
+
+/// Reads a line that begins with hosts, as Ansible's and ssh's do: the verb, and what stands behind it.
+pub(super) fn hosts_first(word: &str, rest: &[String]) -> Option<(&'static str, Vec<String>)> {
+    let select = |hosts: &str| match hosts {
+        "all" => vec!["-a".to_owned()],
+        hosts => vec!["-w".to_owned(), hosts.to_owned()],
+    };
+    if word == "ssh" {
+        let (hosts, command) = rest.split_first().filter(|(hosts, _)| !hosts.starts_with('-'))?;
+        return Some(("exec", [select(hosts), command.to_vec()].concat()));
+    }
+    let behind = |flags: [&str; 2]| {
+        let at = rest.iter().position(|word| flags.contains(&word.as_str()))?;
+        rest.get(at + 1).cloned()
+    };
+    let (module, command) = (behind(["-m", "--module-name"]), behind(["-a", "--args"]));
+    let is_hosts = word == "all" || (word.len() > 1 && word.contains([',', '@', '[', '*']) && !word.contains('/'));
+    match (module.as_deref(), command) {
+        (Some("ping"), None) => Some(("ping", select(word))),
+        (Some("shell" | "command" | "raw"), Some(command)) => Some(("exec", [select(word), vec![command]].concat())),
+        (None, Some(command)) if is_hosts => Some(("exec", [select(word), vec![command]].concat())),
+        (None, None) if is_hosts && !rest.is_empty() => Some(("exec", [select(word), rest.to_vec()].concat())),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

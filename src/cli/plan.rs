@@ -16,7 +16,7 @@ use super::args::{BecomeUser, Connect, Order, Select};
 use super::exit::Refusal;
 use super::prompt;
 use super::screen::Screen;
-use super::{stdin, usage};
+use super::{habits, stdin, usage};
 
 /// The hosts that were selected, before they are resolved.
 pub(crate) struct Selection {
@@ -85,7 +85,9 @@ impl Selection {
             let is_misspelt = what.contains('\n');
             let is_unknown = ["no host", "no group", "nothing"].iter().any(|words| what.contains(words));
             let refusal = Refusal::from(error);
+            let mut written = selector.hosts.iter().chain(&selector.exclude);
             match inventory.source() {
+                _ if let Some(hint) = written.find_map(|text| habits::selection(text)) => refusal.hint(hint),
                 Some(path) if inventory.hosts().len() > 0 && is_unknown && !is_misspelt => {
                     refusal.hint(format!("fleet hosts -a -i {} lists what there is", path.display()))
                 }

@@ -36,6 +36,12 @@ pub(crate) fn command() -> Command {
 pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Cli, Reply> {
     let mut argv: Vec<OsString> = argv.into_iter().collect();
     if argv.get(1).is_some_and(|word| word == "help") {
+        if let Some(word) = argv.get(2).map(|word| word.to_string_lossy())
+            && command().find_subcommand(&*word).is_none()
+        {
+            let text = format!("fleet: there is no verb {}\nhint: fleet --help lists them\n", escape(&word));
+            return Err(Reply { text, is_answer: false, code: USAGE });
+        }
         // What `fleet help exec` means.
         argv.remove(1);
         argv.truncate(2);
@@ -99,8 +105,8 @@ fn complaint(error: &clap::Error, rendered: &str, argv: &[OsString], origin: Ori
     let cli = command();
     let verb = cli.find_subcommand(first).map(Command::get_name);
     match (error.kind(), verb) {
-        (ErrorKind::InvalidSubcommand, _) => return unknown_verb(error, first, &words),
-        (ErrorKind::UnknownArgument, None) if let Some(text) = misplaced(&cli, &words) => return text,
+        (ErrorKind::InvalidSubcommand, _) => return unknown_verb(&cli, first, &words),
+        (ErrorKind::UnknownArgument, None) if let Some(text) = misplaced(&cli, error, &words) => return text,
         (ErrorKind::MissingRequiredArgument, Some(verb)) => return missing(verb, &words),
         (ErrorKind::UnknownArgument, verb) => {
             let verb = verb.and_then(|name| cli.find_subcommand(name)).unwrap_or(&cli);
@@ -130,10 +136,21 @@ fn complaint(error: &clap::Error, rendered: &str, argv: &[OsString], origin: Ori
         return text;
     }
     text.push_str(&match verb {
+        _ if let Some(hint) = meant(error) => format!("hint: {hint}\n"),
         Some(verb) => format!("hint: fleet {verb} --help\n"),
         None => "hint: fleet --help\n".to_owned(),
     });
     text
+}
+
+/// What a value that does not fit was meant to be with another tool.
+fn meant(error: &clap::Error) -> Option<&'static str> {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let flag = text(ContextKind::InvalidArg)?.split([' ', '=']).next()?;
+    habits::value(flag, text(ContextKind::InvalidValue)?)
 }
 
 /// A flag that the verb does not have: how fleet calls what other tools call so, else the nearest.
@@ -147,13 +164,20 @@ fn unknown_flag(error: &clap::Error, verb: &Command, words: &[String]) -> String
         return match verb.get_positionals().next() {
             // The selection has a flag everywhere.
             None if rest.first().is_some_and(|word| word == flag) => {
-                format!("{text}hint: {} -w {}\n", typed(verb.get_name(), &[]), typed_words(rest))
+                let (hosts, flags) = rest.split_at(rest.iter().take_while(|word| !word.starts_with('-')).count());
+                let words = [vec!["-w".to_owned(), hosts.join(",")], flags.to_vec()].concat();
+                format!("{text}hint: {}\n", typed(verb.get_name(), &words))
             }
             _ => format!("{text}hint: fleet {} --help\n", verb.get_name()),
         };
     }
+    format!("{text}hint: {}\n", instead(error, flag, verb))
+}
+
+/// What to type instead of a flag that the verb does not have.
+fn instead(error: &clap::Error, flag: &str, verb: &Command) -> String {
     if let Some(hint) = habits::flag(flag, verb) {
-        return format!("{text}hint: {hint}\n");
+        return hint.to_owned();
     }
     let nearest = match error.get(ContextKind::SuggestedArg) {
         Some(ContextValue::String(nearest)) => nearest.split([' ', '=']).next(),
@@ -161,8 +185,8 @@ fn unknown_flag(error: &clap::Error, verb: &Command, words: &[String]) -> String
     };
     let help = if verb.get_name() == "fleet" { "fleet".to_owned() } else { format!("fleet {}", verb.get_name()) };
     match nearest {
-        Some(nearest) => format!("{text}hint: did you mean {nearest}? {help} --help lists the flags\n"),
-        None => format!("{text}hint: {help} --help lists the flags\n"),
+        Some(nearest) => format!("did you mean {nearest}? {help} --help lists the flags"),
+        None => format!("{help} --help lists the flags"),
     }
 }
 
@@ -175,7 +199,7 @@ fn no_flag(flag: &str, verb: &Command) -> String {
 }
 
 /// Flags stand behind the verb: says how the same is written, where that is clear.
-fn misplaced(cli: &Command, words: &[String]) -> Option<String> {
+fn misplaced(cli: &Command, error: &clap::Error, words: &[String]) -> Option<String> {
     let first = words.first().filter(|word| word.len() > 1 && word.starts_with('-'))?;
     let flag = first.split_once('=').map_or(first.as_str(), |(name, _)| name);
     let is_verb = |word: &String| cli.find_subcommand(word).is_some();
@@ -187,33 +211,54 @@ fn misplaced(cli: &Command, words: &[String]) -> Option<String> {
         }
         None => ("exec", words.to_vec()),
     };
-    let flag = escape(flag);
-    // Flags that the verb has, too: else something else is wrong with them.
-    let argv = ["fleet", verb].into_iter().map(str::to_owned).chain(rest.iter().cloned());
-    if let Err(error) = command().try_get_matches_from(argv)
-        && error.kind() == ErrorKind::UnknownArgument
-    {
-        return None;
-    }
     let has_verb = words.iter().any(is_verb);
-    let nearest =
-        (!has_verb).then(|| rest.iter().enumerate().find_map(|(at, word)| Some((at, nearest_verb(cli, word)?))));
-    Some(match nearest.flatten() {
+    let argv = ["fleet", verb].into_iter().map(str::to_owned).chain(rest.iter().cloned());
+    let read = command().try_get_matches_from(argv);
+    if let Err(wrong) = &read
+        && wrong.kind() == ErrorKind::UnknownArgument
+    {
+        // One of fleet's own may be meant: `fleet --versoin`.
+        let is_near = error.get(ContextKind::SuggestedArg).is_some();
+        let verb = cli.find_subcommand(verb).filter(|_| has_verb || !is_near)?;
+        return Some(if has_verb { unknown_flag(wrong, verb, words) } else { no_such_flag(wrong, cli, verb) });
+    }
+    let flag = escape(flag);
+    // Behind the flags and their values.
+    let commanded = read.as_ref().ok().and_then(|read| read.subcommand()?.1.get_raw("command").map(Iterator::count));
+    let at = rest.len() - commanded.unwrap_or(0).min(rest.len());
+    let nearest = rest.get(at).filter(|_| !has_verb).and_then(|word| nearest_verb(cli, word));
+    Some(match nearest {
         _ if has_verb => format!("fleet: {flag} stands before the verb\nhint: {}\n", typed(verb, &rest)),
-        Some((at, meant)) => {
-            let others: Vec<String> =
-                rest.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, word)| word.clone()).collect();
+        Some(meant) => {
+            let (flags, from) = rest.split_at(at);
+            let others = [flags, from.get(1..).unwrap_or_default()].concat();
             format!("fleet: {flag} stands before the verb\nhint: {}\n", typed(&meant, &others))
         }
         None => format!("fleet: there is no verb; exec runs a command\nhint: {}\n", typed(verb, &rest)),
     })
 }
 
+/// A line without a verb, with a flag that no run of a command has either.
+fn no_such_flag(error: &clap::Error, cli: &Command, exec: &Command) -> String {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return no_flag("", cli) };
+    let flag = flag.split_once('=').map_or(flag.as_str(), |(name, _)| name);
+    format!("{}hint: {}\n", no_flag(flag, cli), instead(error, flag, exec))
+}
+
 /// Returns the verb that a word is a slip of.
 fn nearest_verb(cli: &Command, word: &str) -> Option<String> {
-    let names = cli.get_subcommands().map(Command::get_name);
-    let mut near = names.filter(|name| word.len() > 3 && strsim::osa_distance(name, word) == 1);
-    near.next().map(str::to_owned)
+    let letters = |word: &str| {
+        let mut letters: Vec<char> = word.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    let is_near = |name: &&str| match word.chars().count() {
+        // Most short words are commands.
+        0..=3 => letters(name) == letters(word),
+        4..=6 => strsim::osa_distance(name, word) == 1,
+        _ => strsim::osa_distance(name, word) <= 2,
+    };
+    cli.get_subcommands().map(Command::get_name).find(is_near).map(str::to_owned)
 }
 
 /// Writes what should have been typed. What follows a flag that may be about passwords is not repeated.
@@ -240,11 +285,14 @@ fn missing(verb: &str, words: &[String]) -> String {
     match verb {
         "exec" => format!("fleet: exec needs a command to run\nhint: {given} COMMAND…, such as: {given} uptime\n"),
         "script" => format!("fleet: script needs a local script to run\nhint: {given} FILE [ARGS…]\n"),
-        "put" => match put_has_local(words) {
+        "put" => match lacks_one(words) {
             true => format!("fleet: put needs to know where it goes\nhint: {given} REMOTE\n"),
             false => format!("fleet: put needs what to send, and where it goes\nhint: {given} LOCAL… REMOTE\n"),
         },
-        "get" => format!("fleet: get needs what to fetch, and where it goes\nhint: {given} REMOTE LOCAL_DIR\n"),
+        "get" => match lacks_one(words) {
+            true => format!("fleet: get needs to know where it goes\nhint: {given} LOCAL_DIR\n"),
+            false => format!("fleet: get needs what to fetch, and where it goes\nhint: {given} REMOTE LOCAL_DIR\n"),
+        },
         verb => {
             let mut cli = command();
             let usage = cli.find_subcommand_mut(verb).map(|verb| verb.render_usage().to_string()).unwrap_or_default();
@@ -255,28 +303,27 @@ fn missing(verb: &str, words: &[String]) -> String {
 }
 
 /// Tells whether one path was given: with a second, the line is complete.
-fn put_has_local(words: &[String]) -> bool {
+fn lacks_one(words: &[String]) -> bool {
     let argv = ["fleet"].into_iter().map(str::to_owned).chain(words.iter().cloned()).chain(["x".to_owned()]);
     command().try_get_matches_from(argv).is_ok()
 }
 
-/// Somebody typed the command where the verb belongs, or mistyped the verb.
-fn unknown_verb(error: &clap::Error, word: &str, words: &[String]) -> String {
+/// Somebody typed the command or the hosts where the verb belongs, or mistyped the verb.
+fn unknown_verb(cli: &Command, word: &str, words: &[String]) -> String {
     let rest = words.get(1..).unwrap_or_default();
-    let suggested = match error.get(ContextKind::SuggestedSubcommand) {
-        Some(ContextValue::String(verb)) => Some(verb.as_str()),
-        Some(ContextValue::Strings(verbs)) => verbs.first().map(String::as_str),
-        _ => None,
-    };
     let shown = escape(word);
-    match habits::verb(word).or(suggested) {
-        Some(verb) => format!("fleet: there is no verb {shown}\nhint: {}\n", typed(verb, rest)),
+    let meant = habits::verb(word).map(str::to_owned).or_else(|| nearest_verb(cli, word));
+    match meant {
+        _ if let Some((verb, words)) = habits::hosts_first(word, rest) => {
+            format!("fleet: there is no verb {shown}; hosts are named with -w\nhint: {}\n", typed(verb, &words))
+        }
+        Some(verb) => format!("fleet: there is no verb {shown}\nhint: {}\n", typed(&verb, rest)),
         None => format!("fleet: there is no verb {shown}; exec runs a command\nhint: {}\n", typed("exec", words)),
     }
 }
 
 /// Writes a word so that a shell reads it as one.
-pub(super) fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let is_plain =
         |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '=' | ':' | ',' | '@' | '%' | '+');
     if !word.is_empty() && word.chars().all(is_plain) {

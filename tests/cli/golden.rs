@@ -59,6 +59,12 @@ fn wrong_verbs() {
         .run(&["version"])
         .run(&["--versoin"])
         .run(&["--list-hosts"])
+        .run(&["uptime"])
+        .run(&["ptu", "a", "/b"])
+        .run(&["help", "nothing"])
+        .run(&["-w", "hosts1", "uptime"])
+        .run(&["-w", "web01", "-c", "file"])
+        .run(&["-B", "-w", "web01", "df"])
         .golden("wrong_verbs");
 }
 
@@ -77,6 +83,7 @@ fn wrong_flags() {
         .run(&["exec", "-q", "-v", "df"])
         .run(&["exec", "-f", "0", "df"])
         .run(&["exec", "-p", "70000", "df"])
+        .run(&["exec", "-l", "", "df"])
         .run(&["exec", "-t", "0", "df"])
         .run(&["exec", "-u", "soon", "df"])
         .run(&["exec", "--host-key", "maybe", "df"])
@@ -121,6 +128,23 @@ fn flags_of_other_tools() {
         .run(&["exec", "--rcopy", "/etc/motd"])
         .run(&["exec", "--private-key", "key", "df"])
         .run(&["ping", "--extra-vars", "a=b"])
+        .run(&["exec", "-X", "web", "df"])
+        .run(&["exec", "-R", "ssh", "df"])
+        .run(&["exec", "-u", "root", "df"])
+        .run(&["exec", "--become", "df"])
+        .run(&["all", "-m", "ping"])
+        .run(&["web", "-m", "shell", "-a", "df -h"])
+        .run(&["web[01-03].example,db1", "df", "-h"])
+        .run(&["ssh", "ops@db1", "df"])
+        .run(&["scp", "motd", "db1:/etc/motd"])
+        .run(&["put", "motd", "ops@db1:"])
+        .run(&["get", "db1:/etc/motd", "."])
+        .run(&["get", "/etc/motd"])
+        .run(&["ping", "db1", "db2", "-v"])
+        .run(&["exec", "-w", "^hosts", "df"])
+        .run(&["exec", "-w", "web*,/example/", "df"])
+        .run(&["exec", "-w", "@web,-web01.example", "df"])
+        .run(&["exec", "-H", "db1 db2", "df"])
         .golden("other_tools");
 }
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 use clap::Args;
 use fleet::HostKeyPolicy;
 
-use super::values::{flag, host_key, number, port, positive, positive_duration};
+use super::values::{flag, host_key, login_name, number, port, positive, positive_duration};
 
 /// How to reach them and log in.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Connect")]
 pub(crate) struct Connect {
     /// Login name [default: yours]
-    #[arg(short = 'l', long, value_name = "NAME", env = "FLEET_USER", hide_env = true)]
+    #[arg(short = 'l', long, value_name = "NAME", value_parser = login_name, env = "FLEET_USER", hide_env = true)]
     pub(crate) user: Option<String>,
     /// TCP port [default: 22]
     #[arg(short, long, value_parser = port, env = "FLEET_PORT", hide_env = true)]

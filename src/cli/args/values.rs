@@ -64,6 +64,10 @@ pub(super) fn positive(text: &str) -> Result<NonZeroUsize, String> {
     text.parse().map_err(|_| "write a whole number from 1 on".to_owned())
 }
 
+pub(super) fn login_name(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() { Err("write a login name") } else { Ok(text.to_owned()) }
+}
+
 pub(super) fn port(text: &str) -> Result<u16, String> {
     text.parse().ok().filter(|port| *port > 0).ok_or_else(|| "write a number from 1 to 65535".to_owned())
 }

@@ -7,6 +7,9 @@ use crate::cli::exit::Refusal;
 use crate::cli::plan::check_writable;
 use crate::cli::run::Request;
 use crate::cli::screen::Screen;
+use crate::cli::usage::quoted;
+
+use super::put::refuse_host;
 
 /// Copies a file or directory from each host.
 pub(crate) fn run(args: &Get, screen: &Screen) -> Result<ExitCode, Refusal> {
@@ -14,6 +17,7 @@ pub(crate) fn run(args: &Get, screen: &Screen) -> Result<ExitCode, Refusal> {
     if remote.is_empty() {
         return Err(Refusal::usage("the remote path is empty"));
     }
+    refuse_host(&remote, |host, path| format!("fleet get -w {host} {path} {}", quoted(&args.dir.to_string_lossy())))?;
     check_writable(&args.dir)?;
     let request = Request {
         select: &args.select,
