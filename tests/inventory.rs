@@ -1068,3 +1068,31 @@ fn groups_that_need_one_another_in_a_long_row_are_refused() {
     let error = usage(Inventory::parse(&row(5000), Path::new("hosts.toml")).unwrap_err());
     assert!(error.contains("more than 64 groups need one another"), "{error}");
 }
+
+#[test]
+fn ansibles_group_variables_hold_for_their_hosts_alone() {
+    let text = "lone\nboth\n[ungrouped:vars]\nansible_user=guest\n[web]\nweb1\nweb2 ansible_host=10.0.0.2\nboth\n\
+                [web:vars]\nansible_host=10.0.0.9\n[site:children]\nweb\ndb\n[db]\ndb1\n\
+                [site:vars]\nansible_host=10.0.0.8\n[all:vars]\nansible_host=10.0.0.7\n";
+    let inventory = Inventory::parse(text, Path::new("hosts.ini")).unwrap();
+    let hosts = try_resolve(&inventory, "lone,both,web1,web2,db1", &no_keys()).unwrap();
+    let found: Vec<String> = hosts.iter().map(|host| format!("{} {}", host.name, host.address)).collect();
+    assert_eq!(found, ["lone 10.0.0.7", "both 10.0.0.9", "web1 10.0.0.9", "web2 10.0.0.2", "db1 10.0.0.8"]);
+    let guests: Vec<&str> = hosts.iter().filter(|host| host.user == "guest").map(|host| &*host.name).collect();
+    assert_eq!(guests, ["lone"]);
+}
+
+#[test]
+fn directories_of_variables_that_are_not_read_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hosts.ini");
+    std::fs::write(&path, "[web]\nweb1\n").unwrap();
+    std::fs::create_dir(dir.path().join("group_vars")).unwrap();
+    let inventory = Inventory::load(&path).unwrap();
+    let targets = inventory.select(&Selector::default()).unwrap();
+    let resolved = inventory.resolve(&targets, &no_keys(), &mut LocalSecrets::new()).unwrap();
+    let (vars, shown) = (dir.path().join("group_vars"), path.display());
+    let told =
+        format!("{} is not read: run ansible-inventory -i {shown} --list >hosts.json, and use that", vars.display());
+    assert_eq!(resolved.warnings, [told]);
+}

@@ -90,6 +90,8 @@ pub struct Inventory {
     host_ids: HashMap<Arc<str>, usize>,
     /// The expressions that put hosts into groups, in file order.
     rules: Vec<Rule>,
+    /// What whoever uses it should know, such as what stands beside it and is not read.
+    warnings: Vec<String>,
 }
 
 /// One host. Small: an inventory may have a hundred thousand that say nothing of their own.

@@ -98,7 +98,9 @@ impl Inventory {
         let bastion_flags = overrides.bastion_flags();
         let mut resolver = Resolver::new(self, overrides, &bastion_flags, secrets);
         let hosts = targets.iter().map(|target| resolver.host(target)).collect::<Result<_>>()?;
-        Ok(Resolved { hosts, warnings: resolver.keys.warnings })
+        let mut warnings = self.warnings.clone();
+        warnings.append(&mut resolver.keys.warnings);
+        Ok(Resolved { hosts, warnings })
     }
 
     /// Resolves one target and tells where each of its settings comes from; fetches no secrets.

@@ -23,6 +23,10 @@ const IDLE: [(&str, &[&str]); 3] = [
 ];
 
 impl Given {
+    pub(super) fn is_empty(&self) -> bool {
+        self.layer.is_empty() && self.address.is_none()
+    }
+
     /// Takes a variable. A later one of the same name holds, as with Ansible.
     ///
     /// # Errors

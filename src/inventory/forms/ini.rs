@@ -1,6 +1,6 @@
 //! Ansible's INI: `[group]`, `[group:children]`, `[group:vars]`, ranges, variables behind hosts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::Form;
@@ -152,6 +152,49 @@ impl<'t> Ini<'t> {
         Ok(())
     }
 
+    /// Tells whether a group is no group to fleet: `all`, and those in no group unless something is said of them.
+    fn is_built_in(group: &Group<'_>) -> bool {
+        group.name == ALL || group.name == UNGROUPED && group.given.is_empty()
+    }
+
+    /// Returns the hosts that a group names and that belong to it: of those in no group the ones that are in none.
+    fn members<'g>(&'g self, group: &'g Group<'_>) -> impl Iterator<Item = usize> + 'g {
+        let others =
+            self.groups.iter().filter(|other| group.name == UNGROUPED && !matches!(other.name, ALL | UNGROUPED));
+        let elsewhere: HashSet<usize> = others.flat_map(|other| other.hosts.iter().copied()).collect();
+        group.hosts.iter().copied().filter(move |host| !elsewhere.contains(host))
+    }
+
+    /// Returns the addresses that hosts have from their groups, as the nearest one says.
+    fn group_addresses(&self) -> HashMap<usize, &str> {
+        let mut found: HashMap<usize, (usize, &str)> = HashMap::new();
+        for group in &self.groups {
+            let Some(address) = group.given.address.as_deref() else { continue };
+            if group.name == ALL {
+                for host in 0..self.hosts.len() {
+                    found.entry(host).or_insert((usize::MAX, address));
+                }
+                continue;
+            }
+            let mut seen = HashSet::from([group.name]);
+            let mut level = vec![group];
+            for distance in 0.. {
+                for host in level.iter().flat_map(|group| self.members(group)) {
+                    let best = found.entry(host).or_insert((distance, address));
+                    *best = (*best).min((distance, address));
+                }
+                let children = level.iter().flat_map(|group| &group.children);
+                let ids =
+                    children.filter(|(name, _)| seen.insert(name)).filter_map(|(name, _)| self.group_ids.get(name));
+                level = ids.filter_map(|id| self.groups.get(*id)).collect();
+                if level.is_empty() {
+                    break;
+                }
+            }
+        }
+        found.into_iter().map(|(host, (_, address))| (host, address)).collect()
+    }
+
     fn wrong(&self, line: usize, why: &str) -> Error {
         ini_error(self.path.unwrap_or(Path::new("inventory")), line, why)
     }
@@ -159,7 +202,7 @@ impl<'t> Ini<'t> {
 
 impl Form for Ini<'_> {
     fn declare(&self, builder: &mut Builder) -> Result<()> {
-        for group in self.groups.iter().filter(|group| group.is_declared && !matches!(group.name, ALL | UNGROUPED)) {
+        for group in self.groups.iter().filter(|group| group.is_declared && !Self::is_built_in(group)) {
             builder.group(group.name, group.offset).map_err(|why| self.wrong(group.line, &why))?;
         }
         Ok(())
@@ -168,14 +211,16 @@ impl Form for Ini<'_> {
     fn fill(&self, builder: &mut Builder) -> Result<()> {
         let mut ids = Vec::with_capacity(self.hosts.len());
         builder.reserve(self.hosts.len());
-        for Host { name, line, offset, given } in &self.hosts {
+        let addresses = self.group_addresses();
+        for (place, Host { name, line, offset, given }) in self.hosts.iter().enumerate() {
             let id = builder.host(name).map_err(|why| self.wrong(*line, &why))?;
             let layer = builder.layer(given.layer.clone());
-            builder.define(id, layer, given.address.as_deref().map(|address| (address, *offset)), *offset)?;
+            let address = given.address.as_deref().or_else(|| addresses.get(&place).copied());
+            builder.define(id, layer, address.map(|address| (address, *offset)), *offset)?;
             ids.push(id);
         }
         for group in &self.groups {
-            if matches!(group.name, ALL | UNGROUPED) {
+            if Self::is_built_in(group) {
                 builder.define_defaults(&group.given.layer)?;
                 continue;
             }
@@ -184,7 +229,7 @@ impl Form for Ini<'_> {
                 return Err(self.wrong(group.line, &format!("variables of an unknown group {:?}{near}", group.name)));
             };
             builder.define_group(id, &group.given.layer)?;
-            group.hosts.iter().filter_map(|host| ids.get(*host)).for_each(|host| builder.join(*host, id));
+            self.members(group).filter_map(|host| ids.get(host)).for_each(|host| builder.join(*host, id));
             for (child, line) in &group.children {
                 let Some(child) = builder.inventory.group_ids.get(*child).copied() else {
                     let near = did_you_mean(child, builder.inventory.groups());

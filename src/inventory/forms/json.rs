@@ -133,7 +133,8 @@ impl Form for Json<'_> {
     fn fill(&self, builder: &mut Builder) -> Result<()> {
         for (name, group) in &self.groups {
             let id = match &**name {
-                ALL | UNGROUPED => {
+                // What is said of those in no group is said of no other.
+                name if name == ALL || name == UNGROUPED && group.given.is_empty() => {
                     builder.define_defaults(&group.given.layer)?;
                     None
                 }

@@ -17,7 +17,7 @@ mod program;
 mod ssh_config;
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::Inventory;
@@ -81,11 +81,21 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Inventory> {
     build(&[Text { path, kind, text: text.to_owned() }], None)
 }
 
+/// Returns the directories of variables that Ansible reads beside an inventory, and fleet does not.
+fn unread(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let beside = path.parent().unwrap_or(Path::new("")).to_owned();
+    ["group_vars", "host_vars"].into_iter().map(move |name| beside.join(name)).filter(|path| path.is_dir())
+}
+
 fn build(texts: &[Text<'_>], deadline: Option<Instant>) -> Result<Inventory> {
     let ask = |path: &Path, args: &[&str]| program::run(path, args, deadline);
     let mut builder = Builder::default();
     let mut forms: Vec<Box<dyn Form + '_>> = Vec::with_capacity(texts.len());
     for Text { path, kind, text } in texts {
+        if matches!(kind, Kind::Ini | Kind::Program) {
+            let vars = unread(path).map(|vars| format!("{} is not read: {}", vars.display(), whole(path)));
+            builder.inventory.warnings.extend(vars);
+        }
         let files = &mut builder.inventory.files;
         forms.push(match kind {
             Kind::Toml => Box::new(Toml::parse(text, path, files)?),
@@ -136,18 +146,25 @@ fn is_program(bytes: &[u8]) -> bool {
     bytes.starts_with(b"#!") || bytes.starts_with(b"\x7fELF")
 }
 
+/// Says how all that Ansible knows of an inventory is had in a form that fleet reads.
+fn whole(path: &Path) -> String {
+    format!("run ansible-inventory -i {} --list >hosts.json, and use that", path.display())
+}
+
 /// Tells the form of a text by its name, else by what it holds.
 fn recognise(path: &Path, text: &str, is_program: bool) -> Result<Kind> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if text.starts_with("$ANSIBLE_VAULT;") {
+        let shown = path.display();
+        return Err(usage(format!("{shown} is encrypted: run ansible-vault view {shown}, and use what it prints")));
+    }
     match path.extension().unwrap_or_default().to_string_lossy().as_ref() {
         "toml" => return Ok(Kind::Toml),
         "ini" | "cfg" => return Ok(Kind::Ini),
         "json" => return Ok(Kind::Json),
         "yml" | "yaml" => {
             let shown = path.display();
-            return Err(usage(format!(
-                "{shown} is YAML, which is not read here: run ansible-inventory -i {shown} --list >hosts.json, and use that"
-            )));
+            return Err(usage(format!("{shown} is YAML, which is not read here: {}", whole(path))));
         }
         "conf" => return Ok(Kind::SshConfig),
         _ if is_program => {
@@ -217,6 +234,8 @@ mod tests {
             assert_eq!(recognise(Path::new(name), text, false).unwrap(), kind, "{name}: {text:?}");
         }
         assert!(recognise(Path::new("a.yml"), "all:\n", false).unwrap_err().to_string().contains("ansible-inventory"));
+        let vault = recognise(Path::new("hosts.ini"), "$ANSIBLE_VAULT;1.1;AES256\n6266\n", false).unwrap_err();
+        assert!(vault.to_string().contains("ansible-vault view hosts.ini"), "{vault}");
         assert!(recognise(Path::new("a.py"), "#!/usr/bin/python3\n", true).unwrap_err().to_string().contains("chmod"));
     }
 }
