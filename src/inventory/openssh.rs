@@ -10,7 +10,7 @@ use crate::known_hosts::default_files;
 use crate::ssh_config::{Effective, Ignored, Keyword, Value};
 
 /// The keywords that are heeded; of the others, and of values without effect, [`Openssh::ignored`] tells.
-const HEEDED: [Keyword; 29] = [
+const HEEDED: [Keyword; 30] = [
     Keyword::HostName,
     Keyword::Port,
     Keyword::User,
@@ -40,6 +40,7 @@ const HEEDED: [Keyword; 29] = [
     Keyword::SetEnv,
     Keyword::RequestTTY,
     Keyword::LogLevel,
+    Keyword::Tag,
 ];
 
 /// What ssh_config says of one host; nothing where none is read.

@@ -10,7 +10,7 @@ use regex::Regex;
 
 use super::keyword::Keyword;
 use super::line;
-use super::tokens::tilde;
+use super::tokens::{self, tilde};
 use super::{Local, Origin};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -67,6 +67,7 @@ pub(super) enum Test {
     OriginalHost(String),
     User(String),
     LocalUser(String),
+    Tagged(String),
     Exec(String),
     /// One that is not known here.
     Other(String),
@@ -157,15 +158,16 @@ impl Reading<'_> {
         if depth >= MAX_DEPTH {
             return Err(usage(format!("{origin}: files include each other more than {MAX_DEPTH} deep")));
         }
+        let bad = |what: String| usage(format!("{origin}: Include {word}: {what}"));
         let pattern = if word.starts_with('~') {
             if !self.is_users {
                 return Err(usage(format!("{origin}: Include of a home directory in a system file: {word}")));
             }
             PathBuf::from(tilde(word, self.local).map_err(|what| usage(format!("{origin}: {what}")))?)
         } else if self.is_users {
-            self.local.home.join(".ssh").join(word)
+            self.local.home.join(".ssh").join(tokens::of_machine(word, self.local).map_err(bad)?)
         } else {
-            Path::new("/etc/ssh").join(word)
+            Path::new("/etc/ssh").join(tokens::of_machine(word, self.local).map_err(bad)?)
         };
         let inner = Self { is_guarded: true, ..self };
         for path in glob(&pattern) {
@@ -225,6 +227,7 @@ fn criteria(rest: &str) -> Result<Vec<Criterion>, String> {
                         "user" => Test::User(argument),
                         "localuser" => Test::LocalUser(argument),
                         "exec" => Test::Exec(argument),
+                        "tagged" => Test::Tagged(argument),
                         _ => Test::Other(name.clone()),
                     },
                     _ => return Err(format!("Match {name} needs an argument")),

@@ -38,6 +38,7 @@ pub enum Keyword {
     SetEnv,
     RequestTTY,
     LogLevel,
+    Tag,
 }
 
 /// How a keyword's arguments are read.
@@ -66,7 +67,7 @@ enum Form {
 const YES_NO: [(&str, &str); 4] = [("yes", "yes"), ("true", "yes"), ("no", "no"), ("false", "no")];
 const FLAG: Form = Form::Choice(&YES_NO);
 
-const TABLE: [(Keyword, &str, Form); 31] = [
+const TABLE: [(Keyword, &str, Form); 32] = [
     (Keyword::HostName, "HostName", Form::Text),
     (Keyword::Port, "Port", Form::Port),
     (Keyword::User, "User", Form::Text),
@@ -147,6 +148,7 @@ const TABLE: [(Keyword, &str, Form); 31] = [
             ("debug3", "DEBUG3"),
         ]),
     ),
+    (Keyword::Tag, "Tag", Form::Text),
 ];
 
 impl Keyword {

@@ -143,6 +143,7 @@ impl Walk<'_> {
             port: self.port(),
             user: self.user(),
             alias: self.first(Keyword::HostKeyAlias).map(|value| &*value.raw),
+            jump: self.first(Keyword::ProxyJump).map_or("none", |value| &*value.raw),
         }
     }
 
@@ -161,6 +162,7 @@ impl Walk<'_> {
                 Test::OriginalHost(list) => in_list(&self.original.to_lowercase(), &list.to_lowercase()),
                 Test::User(list) => in_list(self.user(), list),
                 Test::LocalUser(list) => in_list(&self.local.user, list),
+                Test::Tagged(list) => self.first(Keyword::Tag).is_some_and(|tag| in_list(&tag.text, list)),
                 Test::Exec(_) | Test::Other(_) if !is_met || never => *is_negated,
                 Test::Exec(command) => match self.given.exec {
                     Some(exec) => {

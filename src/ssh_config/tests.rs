@@ -54,9 +54,44 @@ fn what_is_given_counts_for_match_and_tokens() {
 }
 
 #[test]
+fn tags_are_matched_and_the_first_one_holds() {
+    let text = "Host web*\n  Tag front,end\nHost *\n  Tag other\nMatch tagged fr*\n  Port 1\nMatch !tagged fr*\n  Port 2\n\
+                Match tagged x,oth?r\n  User ops\n";
+    assert_eq!(find(text, "web1").port(), Some(1));
+    let found = find(text, "db1");
+    assert_eq!((found.port(), &*found.first(Keyword::User).unwrap().text), (Some(2), "ops"));
+    assert!(found.warnings.is_empty() && found.ignored.is_empty());
+    assert_eq!(find("Match tagged *\n  Port 1\n", "a").port(), None);
+}
+
+#[test]
+fn the_bastion_is_a_token() {
+    for (jump, host) in [("", ""), ("none", ""), ("u@one:22,v@two:23", "two"), ("[fe80::1]:22", "fe80::1")] {
+        let jump = if jump.is_empty() { String::new() } else { format!("ProxyJump {jump}\n") };
+        let found = find(&format!("{jump}IdentityFile /k/%j.key\n"), "a");
+        assert_eq!(found.first(Keyword::IdentityFile).unwrap().text, format!("/k/{host}.key"));
+    }
+}
+
+#[test]
+fn what_is_included_may_depend_on_this_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let local = Local { host_name: "desk.example".to_owned(), uid: nix::unistd::getuid().as_raw(), ..local() };
+    fs::write(dir.path().join("desk"), "Port 7\n").unwrap();
+    let include = |name: &str| SshConfig::parse(&format!("Include {name}\n"), Path::new("config"), local.clone());
+    let shown = dir.path().display();
+    let found = include(&format!("{shown}/%L")).unwrap().lookup("a", &Given::default()).unwrap();
+    assert_eq!(found.port(), Some(7));
+    assert!(include("${HOME}/no-such-file %h").is_ok());
+    let error = include("${FLEET_NOT_SET}/x").unwrap_err();
+    assert_eq!(error.to_string(), "config:1: Include ${FLEET_NOT_SET}/x: variable FLEET_NOT_SET is not set");
+}
+
+#[test]
 fn commands_are_run_only_if_allowed() {
     let config =
-        parse("Match exec \"test %h = a\"\n  Port 1\nMatch !exec false\n  User x\nMatch tagged x\n  User y\n").unwrap();
+        parse("Match exec \"test %h = a\"\n  Port 1\nMatch !exec false\n  User x\nMatch sessiontype exec\n  User y\n")
+            .unwrap();
     let found = config.lookup("a", &Given::default()).unwrap();
     assert_eq!(found.keywords().count(), 0);
     assert_eq!(
@@ -64,7 +99,7 @@ fn commands_are_run_only_if_allowed() {
         [
             "config:1: Match exec is not run: its block is left out",
             "config:3: Match exec is not run: its block is left out",
-            "config:5: Match tagged is not supported: its block is left out",
+            "config:5: Match sessiontype is not supported: its block is left out",
         ]
     );
     let exec = |command: &str| command == "test a = a";

@@ -19,6 +19,8 @@ pub(super) struct Tokens<'a> {
     pub(super) user: &'a str,
     /// `%k`
     pub(super) alias: Option<&'a str>,
+    /// What `%j` has the last host of: a chain of bastions, or `none`.
+    pub(super) jump: &'a str,
 }
 
 impl Tokens<'_> {
@@ -81,6 +83,16 @@ impl Tokens<'_> {
             'k' => self.alias.map_or_else(|| self.original.to_owned(), str::to_lowercase),
             'l' => local.host_name.clone(),
             'L' => short(&local.host_name),
+            'j' if self.jump.eq_ignore_ascii_case("none") => String::new(),
+            'j' => {
+                let hop = self.jump.rsplit(',').next().unwrap_or_default();
+                let host = hop.rsplit_once('@').map_or(hop, |(_, host)| host);
+                let host = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+                    Some((address, _)) => address,
+                    None => host.split(':').next().unwrap_or_default(),
+                };
+                host.to_owned()
+            }
             'C' => {
                 let text = format!("{}{}{}{}", local.host_name, self.host, self.port, self.user);
                 Sha1::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -113,6 +125,17 @@ impl Tokens<'_> {
         }
         Ok(expanded)
     }
+}
+
+/// Expands what does not depend on a host, in the name of a file to be included (since OpenSSH 9.9): variables, and the
+/// tokens of this machine and its user. Other tokens stay.
+pub(super) fn of_machine(text: &str, local: &Local) -> Result<String, String> {
+    let nobody = Tokens { local, host: "", original: "", port: 0, user: "", alias: None, jump: "none" };
+    let kept = |token: char| match token {
+        'd' | 'i' | 'l' | 'L' | 'u' => nobody.any(token),
+        token => Some(format!("%{token}")),
+    };
+    nobody.replace(text, true, kept)
 }
 
 /// Expands `%h` in a `HostName`.
