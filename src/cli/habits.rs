@@ -1,5 +1,7 @@
 //! What people type who come from other tools, and what it is called here.
 
+use std::path::Path;
+
 use clap::Command;
 
 /// Flags of pssh, clush, pdsh, Ansible, ssh and bssh that fleet calls otherwise: the long flag that a verb must have for the
@@ -177,8 +179,9 @@ pub(super) fn value(flag: &str, value: &str) -> Option<&'static str> {
 /// Says how a selection is written that another tool reads, and fleet does not.
 pub(super) fn selection(text: &str) -> Option<&'static str> {
     let begins = |start: &str| text.split(',').any(|term| term.trim_start().starts_with(start));
+    let is_file = || text.strip_prefix('@').is_some_and(|name| Path::new(name).is_file());
     match () {
-        () if begins("^") => Some("@file:PATH stands for the hosts of a file"),
+        () if begins("^") || is_file() => Some("@file:PATH stands for the hosts of a file"),
         () if begins("/") || begins("-/") => Some("~/REGEX/ is a regular expression, a!~/REGEX/ leaves out what fits"),
         () if begins("-") && text.trim() != "-" => Some("a!b leaves b out, and so does -x b"),
         () if text.trim().contains(' ') => Some("commas stand between names: a,b"),

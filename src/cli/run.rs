@@ -13,7 +13,7 @@ use fleet::sink::{
     StatusOptions, Table, TableOptions, Target, Text, TextOptions, csv_row, escape,
 };
 use fleet::spool::SpoolSet;
-use fleet::transport::{PASSWORD_NEEDED, TERMINAL_NEEDED};
+use fleet::transport::{NOTHING_TO_LOG_IN_WITH, PASSWORD_NEEDED, TERMINAL_NEEDED};
 use fleet::{
     Class, ErrorKind, Event, EventKind, Host, Operation, Outputs, Pattern, Pool, Route, Sink, SshTransport, Stop,
     Stream, Transport, hostset,
@@ -431,9 +431,10 @@ impl Sink for ChangedKeys {
     }
 }
 
-/// What sudo wanted and was not given.
+/// What a login or sudo wanted and was not given.
 #[derive(Default)]
 struct InVain {
+    login: bool,
     password: bool,
     terminal: bool,
 }
@@ -445,6 +446,7 @@ impl InVain {
                 Some("-K asks for it once; become_password = \"env:NAME\" in the inventory gives one to each host")
             }
             Self { terminal: true, .. } => Some("--pty gives it one"),
+            Self { login: true, .. } => Some("-I PATH names a private key, -A asks for the password"),
             _ => None,
         }
     }
@@ -453,9 +455,11 @@ impl InVain {
 impl Sink for InVain {
     fn handle(&mut self, event: &Event) -> io::Result<()> {
         if let EventKind::Finished(report) = &event.kind
-            && let Some(error) = report.error.as_ref().filter(|error| error.kind() == ErrorKind::Become)
+            && let Some(error) = &report.error
+            && matches!(error.kind(), ErrorKind::Become | ErrorKind::Login)
         {
             let what = error.to_string();
+            self.login |= what.starts_with(NOTHING_TO_LOG_IN_WITH);
             self.password |= what == PASSWORD_NEEDED;
             self.terminal |= what == TERMINAL_NEEDED;
         }

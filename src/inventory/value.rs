@@ -40,6 +40,33 @@ pub(super) struct Setting<'t> {
 /// A table's own keys, kept for the reader of hosts and groups.
 pub(super) type OwnKeys<'t> = Vec<Setting<'t>>;
 
+/// What other programs call fleet's keys.
+const CALLED: &[(&[&str], &str)] = &[
+    (&["host", "hostname", "host_name", "ip", "addr", "ansible_host"], "address"),
+    (&["username", "login", "remote_user", "ansible_user"], "user"),
+    (&["pass", "passwd", "ansible_password"], "password"),
+    (&["private_key", "key_file", "keyfile", "key_path", "identity_file", "ssh_key"], "identity"),
+    (&["proxy", "proxyjump", "proxy_jump", "bastion", "gateway", "via"], "jump"),
+    (&["timeout"], "connect_timeout"),
+    (&["sudo"], "become"),
+    (&["members", "nodes"], "hosts"),
+    (&["tags", "group", "roles"], "groups"),
+    (&["variables", "env"], "vars"),
+];
+
+/// Says how what stands in a table's place is written.
+fn meant(name: &str, value: &DeValue<'_>) -> String {
+    let short = |kind: &str| name.strip_prefix(kind).and_then(|rest| rest.strip_suffix(']'));
+    if let (Some(group), true) = (short("[groups."), value.is_array()) {
+        return format!(": write {group} = {{ hosts = […] }}");
+    }
+    match short("[hosts.") {
+        Some(host) if value.is_str() => format!(": write {host} = {{ address = … }}"),
+        _ if name == "[hosts]" && value.is_array() => ": write [groups.NAME] and hosts = […] below it".to_owned(),
+        _ => String::new(),
+    }
+}
+
 impl<'t> Source<'t> {
     pub(super) fn new(text: &'t str, path: &'t Path, files: &mut Files) -> Self {
         let lines = Lines::new(text);
@@ -87,7 +114,10 @@ impl<'t> Source<'t> {
 
     /// Takes a value that must be a table.
     pub(super) fn table<'v>(&self, name: impl std::fmt::Display, value: &'v Value<'t>) -> Result<&'v DeTable<'t>> {
-        let wrong = || self.error(&value.span(), format!("{name} must be a table, not {}", kind(value)));
+        let wrong = || {
+            let instead = meant(&name.to_string(), value.get_ref());
+            self.error(&value.span(), format!("{name} must be a table, not {}{instead}", kind(value)))
+        };
         value.get_ref().as_table().ok_or_else(wrong)
     }
 
@@ -98,7 +128,13 @@ impl<'t> Source<'t> {
         for (name, value) in table {
             let span = name.span();
             let Some(key) = KEYS.into_iter().find(|known| known == name.get_ref()) else {
-                let near = did_you_mean(name.get_ref(), place.kind.keys());
+                let called = CALLED.iter().find(|(others, _)| others.contains(&name.get_ref().as_ref()));
+                let ours =
+                    called.map(|(_, ours)| *ours).filter(|ours| place.kind.keys().into_iter().any(|key| key == *ours));
+                let near = match ours {
+                    Some(ours) => format!(": did you mean \"{ours}\"?"),
+                    None => did_you_mean(name.get_ref(), place.kind.keys()),
+                };
                 return Err(self.error(&span, format!("unknown key {:?} in {place}{near}", name.get_ref())));
             };
             let setting = Setting { place, key, value };

@@ -16,6 +16,7 @@ use crate::breaker::Breakers;
 use crate::budget::Budget;
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::host::{Host, Identity, LoginMethod, Secret};
+use crate::transport::NOTHING_TO_LOG_IN_WITH;
 
 const PUBLICKEY: &str = "publickey";
 const PASSWORD: &str = "password";
@@ -412,7 +413,7 @@ impl<'a> Login<'a> {
         let user = &self.host.user;
         let (refused, steps) = (self.refused.join(", "), self.steps.join(" and "));
         let mut what = match (self.refused.is_empty(), self.steps.is_empty()) {
-            (true, true) => format!("nothing to log in with as {user}: no key and no password"),
+            (true, true) => format!("{NOTHING_TO_LOG_IN_WITH} as {user}: no key and no password"),
             (false, true) => format!("login refused for {user}: {refused}"),
             (true, false) => format!("login of {user} needs more than {steps}"),
             (false, false) => format!("login refused for {user} after {steps}: {refused}"),

@@ -26,6 +26,9 @@ pub(crate) use retry::{RETRY_DELAY, is_drop_before_login, spread};
 pub(crate) use sudo::{NAME as MAX_GUARD_NAME, one_line};
 pub use sudo::{PASSWORD_NEEDED, Sudo, TERMINAL_NEEDED};
 
+/// How the message begins of a login for which a host has neither a key nor a password.
+pub const NOTHING_TO_LOG_IN_WITH: &str = "nothing to log in with";
+
 /// Opens sessions. Shared by every worker of a pool.
 pub trait Transport: Send + Sync {
     /// Connects to `host` and logs in, once: retries are the pool's.

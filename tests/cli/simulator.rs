@@ -48,6 +48,17 @@ fn lines_failures_and_the_summary() {
 }
 
 #[test]
+fn a_hint_says_how_a_login_is_given_something_to_log_in_with() {
+    let ground = Ground::healthy(1);
+    let fleet = ground.fleet.configure("sim0001", "identity = []");
+    let hint = "hint: -I PATH names a private key, -A asks for the password\n";
+    let output = fleet.output(&["ping"]);
+    assert!(stderr(&output).contains("no key and no password") && stderr(&output).ends_with(hint), "{output:?}");
+    assert_eq!(code(&output), Some(3));
+    assert!(!stderr(&fleet.output(&["ping", "-q"])).contains("hint: "));
+}
+
+#[test]
 fn an_encrypted_key_that_the_agent_has_asks_for_nothing() {
     let ground = Ground::healthy(1);
     let dir = ground.fleet.dir().to_owned();

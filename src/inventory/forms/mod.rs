@@ -151,6 +151,10 @@ fn whole(path: &Path) -> String {
     format!("run ansible-inventory -i {} --list >hosts.json, and use that", path.display())
 }
 
+fn is_yaml(path: &Path) -> Error {
+    usage(format!("{} is YAML, which is not read here: {}", path.display(), whole(path)))
+}
+
 /// Tells the form of a text by its name, else by what it holds.
 fn recognise(path: &Path, text: &str, is_program: bool) -> Result<Kind> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -162,16 +166,19 @@ fn recognise(path: &Path, text: &str, is_program: bool) -> Result<Kind> {
         "toml" => return Ok(Kind::Toml),
         "ini" | "cfg" => return Ok(Kind::Ini),
         "json" => return Ok(Kind::Json),
-        "yml" | "yaml" => {
-            let shown = path.display();
-            return Err(usage(format!("{shown} is YAML, which is not read here: {}", whole(path))));
-        }
+        "yml" | "yaml" => return Err(is_yaml(path)),
         "conf" => return Ok(Kind::SshConfig),
         _ if is_program => {
             return Err(usage(format!("{} is a program, but may not be executed: chmod +x", path.display())));
         }
         _ if matches!(&*name, "config" | "ssh_config") => return Ok(Kind::SshConfig),
         _ => {}
+    }
+    let first = text.lines().map(uncommented).find(|line| !line.is_empty());
+    // `---`, or `all:` alone on a line.
+    let is_key = |line: &str| line.strip_suffix(':').is_some_and(|key| !key.contains([':', ',', ' ', '[']));
+    if first.is_some_and(|line| line == "---" || is_key(line)) {
+        return Err(is_yaml(path));
     }
     Ok(text.lines().map(uncommented).find_map(kind_of_line).unwrap_or_else(|| {
         // Nothing tells; without a word it may become anything.
@@ -234,6 +241,10 @@ mod tests {
             assert_eq!(recognise(Path::new(name), text, false).unwrap(), kind, "{name}: {text:?}");
         }
         assert!(recognise(Path::new("a.yml"), "all:\n", false).unwrap_err().to_string().contains("ansible-inventory"));
+        for text in ["all:\n  hosts:\n    web1:\n", "# mine\n---\nall:\n"] {
+            let yaml = recognise(Path::new("hosts"), text, false).unwrap_err().to_string();
+            assert!(yaml.starts_with("hosts is YAML"), "{yaml}");
+        }
         let vault = recognise(Path::new("hosts.ini"), "$ANSIBLE_VAULT;1.1;AES256\n6266\n", false).unwrap_err();
         assert!(vault.to_string().contains("ansible-vault view hosts.ini"), "{vault}");
         assert!(recognise(Path::new("a.py"), "#!/usr/bin/python3\n", true).unwrap_err().to_string().contains("chmod"));
