@@ -17,8 +17,8 @@ use crate::transport::{FileId, FileKind, OpenMode, RemoteFiles, Session, SftpSta
 /// How much of a file is on its way at once, at most, in bytes: what a 50 ms round trip needs (LIBSSH2.md section 5).
 const WINDOW: usize = 4_000_000;
 
-/// How long cleaning up behind a failure may take.
-const CLEAN_UP: Duration = Duration::from_secs(2);
+/// How long cleaning up behind a failure may take. What is on its way comes first.
+const CLEAN_UP: Duration = Duration::from_secs(5);
 
 /// The deepest directory that is sent.
 const MAX_DEPTH: usize = 256;
@@ -336,7 +336,11 @@ fn create_beside(files: &mut dyn RemoteFiles, path: &[u8], budget: &Budget) -> R
     let opened = files.open(&temporary, OpenMode::CreateNew(0o600), budget);
     let file = opened.map_err(|error| match SftpStatus::of(&error) {
         Some(status) => status.error(format!("cannot write {}", String::from_utf8_lossy(path))),
-        None => error,
+        None => {
+            // Nobody waited for the answer: it may have been made.
+            clean_up(files, None, &temporary, &error);
+            error
+        }
     })?;
     Ok((temporary, file))
 }

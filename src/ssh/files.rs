@@ -8,7 +8,7 @@ use super::raw::{Attrs, Exit, HandleId, Link, Opened, Step};
 use super::session::SshSession;
 use crate::budget::Budget;
 use crate::error::{Error, ErrorKind, Phase, Result};
-use crate::transport::{DirEntry, FileAttrs, FileId, FileKind, OpenMode, RemoteFiles, SftpStatus};
+use crate::transport::{DirEntry, FileAttrs, FileId, FileKind, OpenMode, RemoteFiles, Session as _, SftpStatus};
 
 /// The longest name or path taken from a server, in bytes.
 const MAX_PATH: usize = 64 * 1024;
@@ -77,6 +77,8 @@ impl SshSession {
         step: impl FnMut(&mut Link) -> Step<T>,
     ) -> Result<T> {
         self.driver().set_phase(Phase::Transfer);
+        // Where every answer is there at once, nothing is ever waited for.
+        budget.check(Phase::Transfer)?;
         let answered = self.answered(more_bytes, budget, step);
         answered.map_err(|fault| match fault {
             Fault::Error(error) => self.early_end(&error, budget).unwrap_or(error),
@@ -128,6 +130,14 @@ impl SshSession {
         };
         let what = format!("the SFTP server ended amid the transfer: {how}");
         Some(Error::new(ErrorKind::RemoteFile, what).in_phase(Phase::Transfer))
+    }
+
+    /// Ends the SFTP service and opens another, for what is asked next: part of a request may be on its way, and what follows
+    /// it there would be taken for the rest.
+    fn begin_sftp_anew(&mut self, budget: &Budget) -> Result<()> {
+        self.request(budget, || "cannot close SFTP".to_owned(), Link::close_sftp)?;
+        self.forget_sftp();
+        self.files(budget).map(|_| ())
     }
 
     fn replace(&mut self, from: &[u8], to: &[u8], budget: &Budget) -> Result<()> {
@@ -198,7 +208,11 @@ impl RemoteFiles for SshSession {
     }
 
     fn write(&mut self, file: FileId, bytes: &[u8], budget: &Budget) -> Result<usize> {
-        self.request(budget, || "cannot write a remote file".to_owned(), |link| link.sftp_write(handle(file), bytes))
+        let what = || "cannot write a remote file".to_owned();
+        let written = self.request(budget, what, |link| link.sftp_write(handle(file), bytes));
+        let is_amid_request = !matches!(written, Ok(count) if count == bytes.len());
+        self.half_written(file, is_amid_request);
+        written
     }
 
     fn sync(&mut self, file: FileId, budget: &Budget) -> Result<()> {
@@ -215,6 +229,9 @@ impl RemoteFiles for SshSession {
     }
 
     fn close(&mut self, file: FileId, budget: &Budget) -> Result<()> {
+        if self.half_written(file, false) {
+            return self.begin_sftp_anew(budget);
+        }
         self.request(budget, || "cannot close a remote file".to_owned(), |link| link.sftp_close(handle(file)))
     }
 

@@ -14,8 +14,8 @@ use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::event::{Note, Stream};
 use crate::host::Host;
 use crate::transport::{
-    Ended, ExecRequest, ExitStatus, GuardState, MAX_COMMAND_BYTES, ProcId, RemoteFiles, Session, SessionEvent, Signal,
-    Turn,
+    Ended, ExecRequest, ExitStatus, FileId, GuardState, MAX_COMMAND_BYTES, ProcId, RemoteFiles, Session, SessionEvent,
+    Signal, Turn,
 };
 
 /// The longest chunk of output, in bytes.
@@ -46,6 +46,8 @@ pub(super) struct SshSession {
     /// How many looks ago the guard was looked at.
     unguarded_looks: u32,
     has_sftp: bool,
+    /// Files of which a request may be on its way in part.
+    half_written: Vec<FileId>,
     /// How many bytes the server may have sent by now; not known while commands write to the same connection.
     expected_bytes: Option<u64>,
     buffer: Vec<u8>,
@@ -90,6 +92,7 @@ impl SshSession {
             guard: Guard::new(),
             unguarded_looks: 0,
             has_sftp: false,
+            half_written: Vec::new(),
             expected_bytes: None,
             buffer: Vec::new(),
             next: 0,
@@ -159,6 +162,23 @@ impl SshSession {
             }
             fault => refused(fault, "the server refused to open SFTP"),
         }
+    }
+
+    /// Takes note of whether a file is half written, and returns whether it was.
+    pub(super) fn half_written(&mut self, file: FileId, is_now: bool) -> bool {
+        let before = self.half_written.len();
+        self.half_written.retain(|other| *other != file);
+        let was = self.half_written.len() < before;
+        if is_now {
+            self.half_written.push(file);
+        }
+        was
+    }
+
+    /// Takes note of the end of the SFTP service.
+    pub(super) fn forget_sftp(&mut self) {
+        self.has_sftp = false;
+        self.half_written.clear();
     }
 
     /// Looks once at the guard and at each process, and returns what happened to one.

@@ -95,7 +95,7 @@ pub trait RemoteFiles {
     /// Sends `bytes` and returns how many the server acknowledged, at least 1.
     ///
     /// The next call must start with the bytes that were not acknowledged yet: they are on their way already. Appending to
-    /// them keeps the link full.
+    /// them keeps the link full. After an error, close the file before anything else is asked.
     fn write(&mut self, file: FileId, bytes: &[u8], budget: &Budget) -> Result<usize>;
 
     /// Flushes a file to the server's disk (`fsync@openssh.com`); does nothing where the server cannot.
@@ -105,6 +105,9 @@ pub trait RemoteFiles {
     fn set_attrs(&mut self, file: FileId, mode: Option<u32>, mtime: Option<u64>, budget: &Budget) -> Result<()>;
 
     /// Closes a file; the file is gone from this side even after an error.
+    ///
+    /// With bytes that were not acknowledged, how much of them arrives is not known, and all other open files are closed too: what is on
+    /// its way cannot be taken back, so the service is begun anew.
     fn close(&mut self, file: FileId, budget: &Budget) -> Result<()>;
 
     /// Lists a directory, `.` and `..` left out, in the server's order. `limit` bounds the entries: more is an error.

@@ -2,6 +2,7 @@
 
 mod bastions;
 mod copy_id;
+mod files;
 mod guard;
 mod host_keys;
 mod inputs;

@@ -178,6 +178,8 @@ pub(super) struct Link {
     io: Box<RefCell<Io>>,
     channels: Vec<Option<*mut ffi::LIBSSH2_CHANNEL>>,
     sftp: Option<*mut ffi::LIBSSH2_SFTP>,
+    /// Whether the end of its channel was sent; libssh2 would send another.
+    is_sftp_ending: bool,
     handles: Vec<Option<Handle>>,
 }
 
@@ -208,7 +210,7 @@ impl Link {
             libssh2_session_callback_set2(raw, CALLBACK_DISCONNECT, Some(disconnect));
             libssh2_session_set_read_timeout(raw, REPLY_TIMEOUT_S);
         }
-        Ok(Self { session, raw, io, channels: Vec::new(), sftp: None, handles: Vec::new() })
+        Ok(Self { session, raw, io, channels: Vec::new(), sftp: None, is_sftp_ending: false, handles: Vec::new() })
     }
 
     /// Looks at, or changes, the socket between calls.

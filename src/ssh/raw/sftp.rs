@@ -85,6 +85,36 @@ impl Link {
         Ok(Some(()))
     }
 
+    /// Closes the SFTP service with all its files, whatever is on its way there.
+    pub(in crate::ssh) fn close_sftp(&mut self) -> Step<()> {
+        let Some(sftp) = self.sftp else { return Ok(Some(())) };
+        let channel = self.sftp_channel()?;
+        let _lent = self.lend();
+        // Behind the end of the channel no request is sent any more: so the files are closed on this side alone.
+        if !self.is_sftp_ending {
+            // SAFETY: a live channel.
+            if unsafe { ffi::libssh2_channel_send_eof(channel) } == ffi::LIBSSH2_ERROR_EAGAIN {
+                return Ok(None);
+            }
+            self.is_sftp_ending = true;
+        }
+        while let Some(handle) = self.handles.pop() {
+            let Some(live) = handle else { continue };
+            // SAFETY: a live handle, forgotten unless it says "again".
+            if unsafe { ffi::libssh2_sftp_close_handle(live.raw) } == ffi::LIBSSH2_ERROR_EAGAIN {
+                self.handles.push(Some(live));
+                return Ok(None);
+            }
+        }
+        // SAFETY: a live SFTP session without handles, forgotten unless it says "again".
+        if unsafe { ffi::libssh2_sftp_shutdown(sftp) } == ffi::LIBSSH2_ERROR_EAGAIN {
+            return Ok(None);
+        }
+        self.sftp = None;
+        self.is_sftp_ending = false;
+        Ok(Some(()))
+    }
+
     fn sftp(&self) -> Result<*mut ffi::LIBSSH2_SFTP, Failure> {
         self.sftp.ok_or_else(|| misuse("SFTP is not open"))
     }
