@@ -27,6 +27,9 @@ const BACKLOG: usize = 256 * 1024;
 /// After how many looks at commands that have something to say the guard is looked at all the same.
 const GUARD_EVERY: u32 = 16;
 
+/// How long the answer to a command's start is still waited for when the time for it is over, or the run is stopped.
+const LATE_ANSWER: Duration = Duration::from_secs(2);
+
 /// The modes of a terminal that nobody sits at (RFC 4254 section 8): `ECHO` and `ONLCR` are off.
 const TERMINAL_MODES: [u8; 11] = [53, 0, 0, 0, 0, 72, 0, 0, 0, 0, 0];
 
@@ -117,6 +120,18 @@ impl SshSession {
             self.notes.push(Note::Detail(format!("the server does not set {}", refused.join(", "))));
         }
         Ok(())
+    }
+
+    /// Has a command run. From the moment it is asked for it may be running: who stops waiting then has to know it, to end it.
+    fn run_command(&mut self, channel: ChannelId, command: &[u8], budget: &Budget) -> Result<(), Fault> {
+        let run = |link: &mut Link| link.exec(channel, command);
+        match self.driver.drive(budget, run) {
+            Err(Fault::Error(error)) if self.is_alive() => {
+                // It ends at once, then: whoever waits for it looks at the budget first.
+                self.driver.drive(&Budget::grace(LATE_ANSWER), run).map_err(|_| error.into())
+            }
+            done => done,
+        }
     }
 
     pub(super) fn driver(&mut self) -> &mut Driver {
@@ -357,8 +372,8 @@ impl Session for SshSession {
             let asked = self.driver.drive(&budget, |link| link.request_pty(channel, pty, &TERMINAL_MODES));
             asked.map_err(|fault| refused(fault, "the server refused a terminal"))?;
         }
-        self.driver
-            .drive(&budget, |link| link.exec(channel, &request.command))
+        budget.check(Phase::Channel)?;
+        self.run_command(channel, &request.command, &budget)
             .map_err(|fault| refused(fault, "the server refused to run the command"))?;
         let stdin = if request.stdin { Stdin::Open } else { Stdin::Closing };
         let id = ProcId(self.started);

@@ -5,10 +5,10 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use fleet_sim::{Canned, Fault};
+use fleet_sim::{Canned, Fault, HostPlan};
 
 use crate::fleet::BINARY;
-use crate::ground::{Ground, Running, line};
+use crate::ground::{Ground, Running, assert_no_processes, line};
 
 use super::{canned, code, stderr};
 
@@ -58,6 +58,21 @@ fn interrupts_drain_then_end_all_that_run() {
     assert!(said.ends_with("fleet: not started 1: c\n"), "{said}");
     assert_eq!((code(&output), &*output.stdout), (Some(130), &b""[..]));
     ground.assert_no_processes();
+}
+
+#[test]
+fn a_command_that_began_a_moment_ago_is_ended_too() {
+    let Ground { fleet, sim } = Ground::start(vec![HostPlan::new().rtt(Duration::from_millis(600))]);
+    let mut run = Running::start(fleet.command(["exec", "sleep 1000"]));
+    // The command runs, and the answer that says so is on its way.
+    while sim.processes().is_empty() {
+        assert_eq!(run.ended(), None);
+    }
+    run.signal("TERM");
+    let output = run.finish();
+    assert_eq!(code(&output), Some(143), "{}", stderr(&output));
+    assert!(stderr(&output).contains(": cancelled: stopped, remote process killed\n"), "{}", stderr(&output));
+    assert_no_processes(&sim);
 }
 
 #[test]
