@@ -368,8 +368,7 @@ fn write_to(stream: Stream, bytes: &[u8]) -> io::Result<()> {
     let written = match stream {
         Stream::Stdout => {
             let mut stdout = io::stdout().lock();
-            stdout.write_all(bytes)?;
-            stdout.flush()
+            stdout.write_all(bytes).and_then(|()| stdout.flush())
         }
         Stream::Stderr => io::stderr().lock().write_all(bytes),
     };

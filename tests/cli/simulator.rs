@@ -217,7 +217,7 @@ fn a_full_disk_drains_the_run() {
     let output = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.starts_with("fleet: stopping: an output failed: no new hosts"), "{stderr}");
-    assert!(stderr.contains("fleet: an output failed: No space left on device"), "{stderr}");
+    assert!(stderr.contains("fleet: an output failed: standard output: No space left on device"), "{stderr}");
     assert_eq!(output.status.code(), Some(70));
 }
 
