@@ -210,7 +210,8 @@ fn make_directory(files: &mut dyn RemoteFiles, path: &[u8], budget: &Budget) -> 
     let Err(error) = files.create_dir(path, 0o700, budget) else { return Ok(true) };
     match files.stat(path, true, budget)? {
         Some(attrs) if attrs.kind == FileKind::Directory => Ok(false),
-        _ => Err(error),
+        Some(_) => Err(SftpStatus(19).error(format!("cannot write into {}", String::from_utf8_lossy(path)))),
+        None => Err(error),
     }
 }
 
@@ -300,23 +301,27 @@ impl Send<'_> {
     }
 }
 
-/// Says which file a refusal is about, where the server's answer did not.
+/// Says which file a refusal is about; the temporary name is another one on each host.
 fn named(error: Error, path: &[u8]) -> Error {
     match SftpStatus::of(&error) {
-        Some(status) if error.to_string().contains("a remote file") => {
-            status.error(format!("cannot write {}", String::from_utf8_lossy(path)))
-        }
-        _ => error,
+        Some(status) => status.error(format!("cannot write {}", String::from_utf8_lossy(path))),
+        None => error,
     }
 }
 
-/// A link at the target stays a link: what it points to is replaced.
+/// A link at the target stays a link: what it points to is replaced. A directory is not replaced by a file.
 fn behind_link(files: &mut dyn RemoteFiles, path: &[u8], budget: &Budget) -> Result<Vec<u8>> {
-    let is_link = files.stat(path, false, budget)?.is_some_and(|attrs| attrs.kind == FileKind::Symlink);
-    if is_link && files.stat(path, true, budget)?.is_some() {
-        return files.canonicalize(path, budget);
+    let found = files.stat(path, false, budget)?;
+    let is_link = found.is_some_and(|attrs| attrs.kind == FileKind::Symlink);
+    let target = if is_link { files.stat(path, true, budget)? } else { found };
+    match target {
+        Some(attrs) if attrs.kind == FileKind::Directory => {
+            let what = format!("{} is a directory", String::from_utf8_lossy(path));
+            Err(Error::new(ErrorKind::RemoteFile, what).in_phase(Phase::Transfer))
+        }
+        Some(_) if is_link => files.canonicalize(path, budget),
+        _ => Ok(path.to_vec()),
     }
-    Ok(path.to_vec())
 }
 
 fn create_beside(files: &mut dyn RemoteFiles, path: &[u8], budget: &Budget) -> Result<(Vec<u8>, FileId)> {
@@ -334,13 +339,12 @@ fn create_beside(files: &mut dyn RemoteFiles, path: &[u8], budget: &Budget) -> R
     temporary.extend_from_slice(format!(".fleet-{:016x}", fastrand::u64(..)).as_bytes());
     // Readable by nobody else until its mode is set.
     let opened = files.open(&temporary, OpenMode::CreateNew(0o600), budget);
-    let file = opened.map_err(|error| match SftpStatus::of(&error) {
-        Some(status) => status.error(format!("cannot write {}", String::from_utf8_lossy(path))),
-        None => {
+    let file = opened.map_err(|error| {
+        if SftpStatus::of(&error).is_none() {
             // Nobody waited for the answer: it may have been made.
             clean_up(files, None, &temporary, &error);
-            error
         }
+        named(error, path)
     })?;
     Ok((temporary, file))
 }

@@ -55,6 +55,29 @@ fn a_stop_ends_a_transfer_however_fast_and_nothing_of_it_stays() {
 }
 
 #[test]
+fn a_target_that_cannot_be_replaced_is_named_alike_on_every_host() {
+    let ground = Ground::start();
+    let dir = ground.dir.path();
+    let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    for directory in ["tree/inner", "to/file", "elsewhere"] {
+        fs::create_dir_all(dir.join(directory)).unwrap();
+    }
+    fs::write(dir.join("file"), "x").unwrap();
+    std::os::unix::fs::symlink(dir.join("elsewhere"), dir.join("to/link")).unwrap();
+    fs::write(dir.join("link"), "x").unwrap();
+    let failure = |local: &str, to: &str| {
+        let result = run(ground.host(), Put::new(&[local.into()], path(to)).unwrap());
+        assert_eq!(result.class(), Class::Failed);
+        result.error().unwrap().chain()
+    };
+    assert_eq!(failure(&path("file"), "to"), format!("{} is a directory", path("to/file")));
+    assert_eq!(failure(&path("link"), "to"), format!("{} is a directory", path("to/link")));
+    assert_eq!(failure(&path("tree"), "file"), format!("cannot write into {}: not a directory", path("file")));
+    assert_eq!(names(&dir.join("elsewhere")), [""; 0]);
+    assert_eq!(fs::read(dir.join("file")).unwrap(), b"x");
+}
+
+#[test]
 fn what_was_written_in_part_is_closed_and_removed() {
     let ground = Ground::start();
     let path = ground.dir.path().join("part");
