@@ -339,6 +339,7 @@
 
 mod breaker;
 pub mod budget;
+mod cores;
 mod duration;
 mod error;
 pub mod event;

@@ -7,8 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the library and their levels. A module uses only what stands lower.
-const LEVELS: [(&str, u8); 21] = [
+const LEVELS: [(&str, u8); 22] = [
     ("error", 0),
+    ("cores", 0),
     ("duration", 1),
     ("size", 1),
     ("limit", 1),

@@ -3,9 +3,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
-use rayon::prelude::*;
 use sha1::Sha1;
 use wildmatch::WildMatch;
+
+use crate::cores;
 
 /// Files longer than this are read by several threads.
 const PARALLEL_BYTES: usize = 1024 * 1024;
@@ -93,7 +94,7 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed {
     if bytes.len() < PARALLEL_BYTES {
         return parse_part(bytes);
     }
-    let parts: Vec<_> = split(bytes, PARALLEL_BYTES / 4).into_par_iter().map(parse_part).collect();
+    let parts = cores::map(split(bytes, PARALLEL_BYTES / 4), parse_part);
     let mut whole = Parsed::default();
     for mut part in parts {
         part.lines.iter_mut().for_each(|line| line.number += whole.ends);

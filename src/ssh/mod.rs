@@ -31,9 +31,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use crate::budget::Budget;
+use crate::cores;
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::event::Note;
 use crate::host::{Host, Identity, Route};
@@ -96,14 +95,12 @@ impl SshTransport {
                 seen.insert((*identity, auth.passphrase.as_ref(), &auth.agent)) && !self.agent_has(host, identity)
             })
             .collect();
-        distinct
-            .into_par_iter()
-            .filter_map(|(host, identity)| {
-                let passphrase = host.auth.passphrase.as_ref();
-                let error = self.reach.keyring.keys.load(identity, passphrase).err()?;
-                Some((identity.clone(), error))
-            })
-            .collect()
+        let load = |(host, identity): (&Arc<Host>, &Identity)| {
+            let passphrase = host.auth.passphrase.as_ref();
+            let error = self.reach.keyring.keys.load(identity, passphrase).err()?;
+            Some((identity.clone(), error))
+        };
+        cores::map(distinct, load).into_iter().flatten().collect()
     }
 
     /// Tells whether the agent that a host uses has an identity's key: then its passphrase is not needed.

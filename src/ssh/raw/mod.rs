@@ -190,7 +190,12 @@ unsafe impl Send for Link {}
 impl Link {
     /// Makes a session on a connected, non-blocking socket; nothing is sent yet.
     pub(super) fn new(reached: Reached) -> Result<Self, Failure> {
-        let mut session = ssh2::Session::new().map_err(|error| failure_of(&error))?;
+        let mut session = ssh2::Session::new().map_err(|_| Failure {
+            // There is no other reason, and libssh2 has no words for it.
+            code: ffi::LIBSSH2_ERROR_ALLOC,
+            message: "out of memory".to_owned(),
+            sftp_status: None,
+        })?;
         let raw: *mut ffi::LIBSSH2_SESSION = {
             let mut guard = session.raw();
             &raw mut *guard
