@@ -9,16 +9,18 @@
 #![expect(clippy::print_stdout, reason = "a report")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a failed measurement ends")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use cost::{Cost, measure, median, value};
+use simulator::{Simulator, addresses};
 
 mod cost;
+mod simulator;
 #[path = "../tests/common/sshd.rs"]
 #[expect(dead_code, reason = "the measurement uses a part of the fixture")]
 mod sshd;
@@ -35,7 +37,7 @@ fn main() {
         .map(|text| text.parse().expect("--fanout N,N"))
         .collect();
     let dir = tempfile::tempdir().unwrap();
-    let (mut sim, inventory) = start_simulator(dir.path(), hosts);
+    let sim = Simulator::start(dir.path(), hosts);
     let public = std::fs::read_to_string(dir.path().join("id_ed25519.pub")).unwrap();
     let bastion = sshd::Sshd::builder().authorized_keys(&public).config("MaxStartups 10:30:100").start();
     let jump = format!("{}@127.0.0.1:{}", bastion.user(), bastion.port());
@@ -46,9 +48,9 @@ fn main() {
         let mut fleet = Vec::new();
         let mut behind = Vec::new();
         for _ in 0..rounds {
-            bare.push(measure(bare_command(dir.path(), &inventory, fanout)));
-            fleet.push(measure(fleet_command(dir.path(), &inventory, fanout)));
-            let mut command = fleet_command(dir.path(), &inventory, fanout);
+            bare.push(measure(bare_command(&sim, fanout)));
+            fleet.push(measure(sim.fleet(fanout)));
+            let mut command = sim.fleet(fanout);
             command.env("FLEET_JUMP", &jump);
             behind.push(measure(command));
         }
@@ -65,8 +67,6 @@ fn main() {
             ratio(behind.cpu, fleet.cpu)
         );
     }
-    drop(sim.stdin.take());
-    let _ = sim.wait();
 }
 
 fn show(name: &str, cost: &Cost, hosts: usize) {
@@ -79,52 +79,18 @@ fn show(name: &str, cost: &Cost, hosts: usize) {
     );
 }
 
-fn start_simulator(dir: &Path, hosts: usize) -> (Child, PathBuf) {
-    let mut path = PathBuf::from(env!("CARGO_BIN_EXE_fleet"));
-    path.set_file_name("fleet-sim");
-    assert!(path.exists(), "build the simulator first: cargo build --release -p fleet-sim");
-    let mut sim = Command::new(path)
-        .args(["--hosts", &hosts.to_string(), "--canned", "--dir"])
-        .arg(dir)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(sim.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    (sim, PathBuf::from(line.trim()))
-}
-
-fn fleet_command(dir: &Path, inventory: &Path, fanout: usize) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fleet"));
-    command.arg("exec").arg("-i").arg(inventory).args(["-f", &fanout.to_string(), "true"]).env("HOME", dir);
-    command
-}
-
-fn bare_command(dir: &Path, inventory: &Path, fanout: usize) -> Command {
+fn bare_command(sim: &Simulator, fanout: usize) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.arg("--bare").arg(inventory).arg(dir.join("id_ed25519")).arg(fanout.to_string());
+    command.arg("--bare").arg(&sim.inventory).arg(&sim.key).arg(fanout.to_string());
     command
 }
 
 /// What one would write in an afternoon: a thread per worker, blocking `ssh2`, no host keys, no events.
 fn bare(args: &[String]) {
-    let inventory = std::fs::read_to_string(&args[1]).unwrap();
     let key = std::fs::read_to_string(&args[2]).unwrap();
     let public = std::fs::read_to_string(format!("{}.pub", args[2])).unwrap();
     let fanout: usize = args[3].parse().unwrap();
-    let quoted = |line: &str| line.split('"').nth(1).map(str::to_owned);
-    let mut addresses = Vec::new();
-    let mut address = None;
-    for line in inventory.lines() {
-        if line.starts_with("address") {
-            address = quoted(line);
-        } else if line.starts_with("port") {
-            let port: u16 = line.split('=').nth(1).unwrap().trim().parse().unwrap();
-            addresses.push((address.take().unwrap(), port));
-        }
-    }
-    let queue = Mutex::new(addresses.into_iter());
+    let queue = Mutex::new(addresses(Path::new(&args[1])).into_iter());
     std::thread::scope(|scope| {
         for _ in 0..fanout {
             std::thread::Builder::new()
