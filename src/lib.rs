@@ -366,8 +366,8 @@ pub use duration::parse_duration;
 pub use error::{Error, ErrorKind, Phase, Result};
 pub use event::{Class, Event, EventKind, HostReport, HostResult, Outcome, Sink, Stream, Summary};
 pub use host::{
-    AddressFamily, AgentUse, Algorithms, Auth, Become, BecomeBy, Host, HostKeyPolicy, HostSpec, Identity, LoginMethod,
-    Route, Secret, SecretRef, Settings, Timeouts, Var,
+    AddressFamily, AgentUse, Algorithms, Answer, Auth, Become, BecomeBy, Host, HostKeyPolicy, HostSpec, Identity,
+    LoginMethod, Route, Secret, SecretRef, Settings, Timeouts, Var,
 };
 pub use inventory::Inventory;
 pub use limit::raise_descriptor_limit;

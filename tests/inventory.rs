@@ -41,7 +41,7 @@ fn usage(error: impl std::borrow::Borrow<Error>) -> String {
 struct Noted(Vec<String>);
 
 impl Secrets for Noted {
-    fn fetch(&mut self, reference: &SecretRef, what: SecretUse, host: &str) -> Result<Secret> {
+    fn fetch(&mut self, reference: &SecretRef, what: &SecretUse, host: &str) -> Result<Secret> {
         self.0.push(format!("{reference:?} {} {host}", what.as_str()));
         match reference {
             SecretRef::Env(name) if name == "UNSET" => Err(Error::new(ErrorKind::Usage, "UNSET is not set")),
@@ -114,6 +114,15 @@ fn a_bad_inventory_names_file_line_key_and_mend() {
         ),
         ("[hosts.a]\nvars = 'x'", "2: \"vars\" in [hosts.a] must be a table, not a string"),
         ("[hosts.a]\npassword = 'hunter2'", &format!("2: \"password\" in [hosts.a] {secret}")),
+        ("[hosts.a]\nanswers = { pin = 'hunter2' }", &format!("2: \"answers\" in [hosts.a] {secret}")),
+        (
+            "[hosts.a]\nanswers = 'hunter2'",
+            "2: \"answers\" in [hosts.a] must be a table of questions and references to secrets, not a string",
+        ),
+        (
+            "[hosts.a]\nanswers = { '' = 'ask' }",
+            "2: \"answers\" in [hosts.a] has an answer to every question: write a piece of one",
+        ),
         ("[hosts.a]\npassword = 7654321", &format!("2: \"password\" in [hosts.a] {secret}")),
         ("[hosts.a]\npassphrase = { literal = 1 }", &format!("2: \"passphrase\" in [hosts.a] {secret}")),
         ("[hosts.a]\npassword = { hunter2 = 'x' }", &format!("2: \"password\" in [hosts.a] {secret}")),
@@ -323,6 +332,35 @@ fn secrets_are_fetched_for_selected_hosts_only() {
 
     let error = usage(try_resolve(&inventory, "db", &overrides).unwrap_err());
     assert_eq!(error, "cannot get the password of host \"db\" (hosts.toml:7): UNSET is not set");
+}
+
+#[test]
+fn answers_are_the_nearest_table_s_and_fetched_by_their_questions() {
+    let inventory = parse(
+        "[defaults]\nanswers = { pin = 'env:PIN', 'Verification code' = 'ask' }\n[hosts.a]\n[hosts.b]\nanswers = {}\n\
+         [hosts.c]\nanswers = { token = 'env:UNSET' }",
+    );
+    let mut secrets = Noted::default();
+    let overrides = no_keys();
+    let targets = inventory.select(&selector(&["a,b"])).unwrap();
+    let hosts = inventory.resolve(&targets, &overrides, &mut secrets).unwrap().hosts;
+    assert_eq!(secrets.0, ["Ask answers a", "Env(\"PIN\") answers a"]);
+    let answers: Vec<_> =
+        hosts[0].auth.answers.iter().map(|answer| (&*answer.question, answer.secret.expose())).collect();
+    assert_eq!(answers, [("Verification code", "Ask"), ("pin", "Env(\"PIN\")")]);
+    assert!(hosts[1].auth.answers.is_empty());
+    let error = usage(try_resolve(&inventory, "c", &overrides).unwrap_err());
+    assert_eq!(error, "cannot get the answer to \"token\" of host \"c\" (hosts.toml:7): UNSET is not set");
+
+    let config = "Host a\n KbdInteractiveAuthentication no\n";
+    let config = SshConfig::parse(config, Path::new("config"), Local::from_system()).unwrap();
+    let mut overrides = no_keys();
+    overrides.ssh_config = Some(Arc::new(config));
+    let resolved = inventory.resolve(&[Target::named("a")], &overrides, &mut Noted::default()).unwrap();
+    assert!(resolved.hosts[0].auth.answers.is_empty());
+    let warning =
+        "answers of defaults (hosts.toml:2) are not given: KbdInteractiveAuthentication no, ssh_config (config:2)";
+    assert_eq!(resolved.warnings, [warning]);
 }
 
 #[test]

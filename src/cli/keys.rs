@@ -84,6 +84,7 @@ pub(crate) fn load(
         let auth = &host.auth;
         // An agent's other keys may do.
         if auth.password.is_none()
+            && auth.answers.is_empty()
             && !matches!(auth.agent, AgentUse::On(_))
             && let Some(first) = auth.identities.first()
             && auth.identities.iter().all(is_bad)

@@ -141,15 +141,16 @@ impl Selection {
     fn resolve_by(&self, overrides: &Overrides, screen: &Screen, is_quiet: bool) -> Result<Vec<Arc<Host>>, Refusal> {
         let mut warnings = Vec::new();
         let asked_in_vain = Cell::new(None);
-        let ask = |what, host: &str| {
-            prompt::secret(what, host).inspect_err(|error| asked_in_vain.set(Some((error.kind(), what))))
+        let ask = |what: &SecretUse, host: &str| {
+            let for_sudo = *what == SecretUse::Become;
+            prompt::secret(what, host).inspect_err(|error| asked_in_vain.set(Some((error.kind(), for_sudo))))
         };
         let mut secrets = LocalSecrets::new().on_ask(ask).on_warning(|warning| warnings.push(warning.to_owned()));
         let resolved = self.inventory.resolve(&self.targets, overrides, &mut secrets).map_err(|error| {
             let refusal = Refusal::from(error);
             match asked_in_vain.get() {
                 Some((ErrorKind::Cancelled, _)) => prompt::interrupted().into(),
-                Some((_, SecretUse::Become)) => {
+                Some((_, true)) => {
                     refusal.hint("give it with --become-password-from env:NAME, file:PATH or cmd:COMMAND")
                 }
                 Some(_) => refusal.hint("give it with --password-from env:NAME, file:PATH or cmd:COMMAND"),
@@ -234,7 +235,7 @@ fn ssh_config(named: Option<&Path>, inventories: &[PathBuf]) -> Result<Option<Ar
 struct Unfetched;
 
 impl Secrets for Unfetched {
-    fn fetch(&mut self, _: &SecretRef, _: SecretUse, _: &str) -> fleet::Result<Secret> {
+    fn fetch(&mut self, _: &SecretRef, _: &SecretUse, _: &str) -> fleet::Result<Secret> {
         Ok(Secret::from(""))
     }
 }

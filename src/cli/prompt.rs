@@ -23,11 +23,12 @@ pub(crate) fn has_terminal() -> bool {
 }
 
 /// Asks for a secret; `host` is the first that needs it.
-pub(crate) fn secret(what: SecretUse, host: &str) -> Result<Secret, Error> {
+pub(crate) fn secret(what: &SecretUse, host: &str) -> Result<Secret, Error> {
     let wanted = match what {
         SecretUse::Passphrase => "key passphrase",
         SecretUse::Become => "sudo password",
-        _ => "login password",
+        SecretUse::Password => "login password",
+        other => &other.to_string(),
     };
     if !has_terminal() {
         let what = format!("cannot ask for the {wanted} of {host}: there is no terminal");

@@ -59,7 +59,7 @@ pub enum LoginMethod {
     PublicKey,
     /// `password`
     Password,
-    /// `keyboard-interactive`: the password as the answer to the server's question.
+    /// `keyboard-interactive`: the password and the other answers to the server's questions.
     KeyboardInteractive,
 }
 
@@ -82,6 +82,23 @@ impl LoginMethod {
     }
 }
 
+/// What one question of a `keyboard-interactive` login (RFC 4256 section 3.2) is answered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Answer {
+    /// A piece of the question, in upper or lower case: `verification code`.
+    pub question: String,
+    /// The answer, given once a login.
+    pub secret: Secret,
+}
+
+impl Answer {
+    /// Makes the answer to the questions that a piece of text stands in.
+    pub fn new(question: impl Into<String>, secret: Secret) -> Self {
+        Self { question: question.into(), secret }
+    }
+}
+
 /// How to log in: identities that an agent has, the agent's other keys, the other identities, then the password.
 ///
 /// Where the server wants several methods one after the other, each is used in its turn.
@@ -97,6 +114,9 @@ pub struct Auth {
     pub agent: AgentUse,
     /// The password, also for servers that only offer keyboard-interactive.
     pub password: Option<Secret>,
+    /// Answers to other questions of keyboard-interactive than the one for the password, the first that fits: one-time
+    /// codes, PINs. Default: none.
+    pub answers: Vec<Answer>,
     /// The passphrase of encrypted identities.
     pub passphrase: Option<Secret>,
     /// What is tried, in this order (OpenSSH's `PreferredAuthentications`); nothing else is. Default: [`LoginMethod::ALL`].
@@ -113,6 +133,7 @@ impl Default for Auth {
             certificates: Vec::new(),
             agent: AgentUse::default(),
             password: None,
+            answers: Vec::new(),
             passphrase: None,
             methods: LoginMethod::ALL.to_vec(),
             only_key: None,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-pub use auth::{AgentUse, Auth, Identity, LoginMethod};
+pub use auth::{AgentUse, Answer, Auth, Identity, LoginMethod};
 
 /// A secret value: wiped from memory when the last clone is dropped, never shown.
 ///
@@ -109,6 +109,15 @@ impl HostKeyPolicy {
             "accept-new" => Some(Self::AcceptNew),
             "off" => Some(Self::Off),
             _ => None,
+        }
+    }
+
+    /// Returns the name as flags and inventories spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::AcceptNew => "accept-new",
+            Self::Off => "off",
         }
     }
 }
@@ -308,6 +317,8 @@ pub struct Settings {
     pub agent: Option<PathBuf>,
     /// The login password.
     pub password: Option<SecretRef>,
+    /// Answers to other questions of a keyboard-interactive login, by a piece of the question.
+    pub answers: Option<BTreeMap<String, SecretRef>>,
     /// The passphrase of encrypted keys.
     pub passphrase: Option<SecretRef>,
     /// How commands become another user's.

@@ -152,6 +152,11 @@ impl Methods {
         self.without(&[LoginMethod::Password, LoginMethod::KeyboardInteractive])
     }
 
+    /// Tells which line leaves nobody to answer.
+    pub(super) fn no_answers(&self) -> Option<(String, Source)> {
+        self.without(&[LoginMethod::KeyboardInteractive])
+    }
+
     fn without(&self, methods: &[LoginMethod]) -> Option<(String, Source)> {
         if methods.iter().any(|method| self.list.contains(method)) {
             return None;

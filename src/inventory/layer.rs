@@ -69,6 +69,7 @@ impl Layer {
             identity: "identity",
             agent: "agent",
             password: "password",
+            answers: "answers",
             passphrase: "passphrase",
             become_by: "become",
             become_user: "become_user",
@@ -128,13 +129,14 @@ impl fmt::Display for Place<'_> {
 /// Every key that a table of an inventory may have.
 ///
 /// `hosts` and `children` are a group's, `address` and `groups` a host's; the others may stand in any table.
-pub const KEYS: [&str; 20] = [
+pub const KEYS: [&str; 21] = [
     "user",
     "port",
     "identity",
     "key",
     "agent",
     "password",
+    "answers",
     "passphrase",
     "become",
     "become_user",

@@ -17,7 +17,9 @@ use super::secret::{SecretUse, Secrets};
 use super::select::Target;
 use super::{Entry, Inventory};
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::{AgentUse, Become, BecomeBy, Host, HostKeyPolicy, Identity, Route, Secret, SecretRef, Settings};
+use crate::host::{
+    AgentUse, Answer, Become, BecomeBy, Host, HostKeyPolicy, Identity, Route, Secret, SecretRef, Settings,
+};
 use crate::known_hosts::default_files;
 use crate::ssh_config::{Effective, Given, Ignored, Keyword, SshConfig};
 
@@ -169,7 +171,7 @@ struct Place<'a> {
 struct Unfetched;
 
 impl Secrets for Unfetched {
-    fn fetch(&mut self, _: &SecretRef, _: SecretUse, _: &str) -> Result<Secret> {
+    fn fetch(&mut self, _: &SecretRef, _: &SecretUse, _: &str) -> Result<Secret> {
         Ok(Secret::from(""))
     }
 }
@@ -326,9 +328,8 @@ impl<'a> Resolver<'a> {
         self.settle(&layers, "port", found, ssh.port(), &mut host.port, ToString::to_string);
         let way = self.way(&layers, ssh)?;
         let found = layers.get("host_key", |layer| layer.host_key.as_ref())?;
-        self.settle(&layers, "host_key", found, ssh.host_key(), &mut host.host_key, |policy| {
-            policy_name(*policy).to_owned()
-        });
+        let show = |policy: &HostKeyPolicy| policy.as_str().to_owned();
+        self.settle(&layers, "host_key", found, ssh.host_key(), &mut host.host_key, show);
         self.known_hosts(&layers, ssh, &mut host)?;
         let found = layers.get("connect_timeout", |layer| layer.connect_timeout.as_ref())?;
         let show = |time: &Duration| format!("{time:?}");
@@ -423,11 +424,12 @@ impl<'a> Resolver<'a> {
         if methods.no_keys().is_none() {
             host.auth.certificates = self.certificates(ssh);
         }
+        host.auth.password = self.secret(layers, password, &SecretUse::Password)?;
+        host.auth.answers = self.answers(layers, &methods)?;
         host.auth.methods = methods.list;
-        host.auth.password = self.secret(layers, password, SecretUse::Password)?;
         if !host.auth.identities.is_empty() {
             let passphrase = layers.get("passphrase", |layer| layer.passphrase.as_ref())?;
-            host.auth.passphrase = self.secret(layers, passphrase, SecretUse::Passphrase)?;
+            host.auth.passphrase = self.secret(layers, passphrase, &SecretUse::Passphrase)?;
         }
         if self.overrides.with_become && !layers.is_bastion {
             self.become_user(layers, host)?;
@@ -448,7 +450,7 @@ impl<'a> Resolver<'a> {
         }
         // Nobody is asked for what nobody needs, but who looks at the settings sees it.
         if by == BecomeBy::Sudo || self.notes.is_some() {
-            host.become_password = self.secret(layers, password, SecretUse::Become)?;
+            host.become_password = self.secret(layers, password, &SecretUse::Become)?;
         }
         Ok(())
     }
@@ -545,40 +547,50 @@ impl<'a> Resolver<'a> {
         &mut self,
         layers: &Layers<'_>,
         found: Option<Found<'_, SecretRef>>,
-        what: SecretUse,
+        what: &SecretUse,
     ) -> Result<Option<Secret>> {
         let Some(found) = found.filter(|_| layers.is_bastion || !self.overrides.without_logins) else {
-            self.note(name_of(what), "none", || Source::BuiltIn);
+            self.note(what.as_str(), "none", || Source::BuiltIn);
             return Ok(None);
         };
         if self.notes.is_some() {
-            self.note(name_of(what), &reference(found.value), || layers.source(&found));
+            self.note(what.as_str(), &reference(found.value), || layers.source(&found));
         }
-        match self.secrets.fetch(found.value, what, layers.name) {
-            Ok(secret) => Ok(Some(secret)),
-            // A prompt that was interrupted is no fault of the inventory.
-            Err(error) if error.kind() != ErrorKind::Usage => Err(error),
-            Err(error) => {
-                let origin = layers.origin(&found);
-                Err(usage(format!("cannot get the {} of {origin}", what.as_str())).caused_by(error))
+        self.fetch(layers, &found, what).map(Some)
+    }
+
+    fn answers(&mut self, layers: &Layers<'_>, methods: &Methods) -> Result<Vec<Answer>> {
+        let mut found = layers.get("answers", |layer| layer.answers.as_ref())?;
+        if let (Some(said), Some(why)) = (&found, methods.no_answers().map(|(why, _)| why)) {
+            self.keys.warn(format!("{} are not given: {why}", layers.said("answers", said)));
+            found = None;
+        }
+        let Some(found) = found.filter(|_| layers.is_bastion || !self.overrides.without_logins) else {
+            self.note("answers", "none", || Source::BuiltIn);
+            return Ok(Vec::new());
+        };
+        if self.notes.is_some() {
+            let one = |(question, secret): (&String, &SecretRef)| format!("{question:?} = {}", reference(secret));
+            let shown: Vec<_> = found.value.iter().map(one).collect();
+            self.note("answers", &shown.join(", "), || layers.source(&found));
+        }
+        let Found { level, offset, .. } = found;
+        let fetched = found.value.iter().map(|(question, value)| {
+            let what = SecretUse::Answer(question.clone());
+            Ok(Answer::new(question, self.fetch(layers, &Found { value, level, offset }, &what)?))
+        });
+        fetched.collect()
+    }
+
+    fn fetch(&mut self, layers: &Layers<'_>, found: &Found<'_, SecretRef>, what: &SecretUse) -> Result<Secret> {
+        self.secrets.fetch(found.value, what, layers.name).map_err(|error| match error.kind() {
+            ErrorKind::Usage => {
+                let origin = layers.origin(found);
+                usage(format!("cannot get the {what} of {origin}")).caused_by(error)
             }
-        }
-    }
-}
-
-fn name_of(secret: SecretUse) -> &'static str {
-    match secret {
-        SecretUse::Password => "password",
-        SecretUse::Passphrase => "passphrase",
-        SecretUse::Become => "become_password",
-    }
-}
-
-fn policy_name(policy: HostKeyPolicy) -> &'static str {
-    match policy {
-        HostKeyPolicy::Strict => "strict",
-        HostKeyPolicy::AcceptNew => "accept-new",
-        HostKeyPolicy::Off => "off",
+            // A prompt that was interrupted is no fault of the inventory.
+            _ => error,
+        })
     }
 }
 

@@ -13,11 +13,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Secret, SecretRef};
 
 /// What a secret is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SecretUse {
     /// The login password.
     Password,
+    /// The answer to another question of the login, by a piece of the question.
+    Answer(String),
     /// The passphrase of encrypted keys.
     Passphrase,
     /// The password for `--become`.
@@ -26,11 +28,21 @@ pub enum SecretUse {
 
 impl SecretUse {
     /// Returns the inventory key that gives it.
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::Password => "password",
+            Self::Answer(_) => "answers",
             Self::Passphrase => "passphrase",
             Self::Become => "become_password",
+        }
+    }
+}
+
+impl fmt::Display for SecretUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answer(question) => write!(f, "answer to {question:?}"),
+            other => f.write_str(other.as_str()),
         }
     }
 }
@@ -44,7 +56,7 @@ pub trait Secrets {
     /// # Errors
     ///
     /// Whatever keeps the secret from being fetched, without any part of it.
-    fn fetch(&mut self, reference: &SecretRef, what: SecretUse, host: &str) -> Result<Secret>;
+    fn fetch(&mut self, reference: &SecretRef, what: &SecretUse, host: &str) -> Result<Secret>;
 }
 
 /// What is written for a reference, for messages that refuse something else.
@@ -81,7 +93,7 @@ pub(super) fn expand_home(path: &str) -> PathBuf {
     }
 }
 
-type Ask<'a> = Box<dyn FnMut(SecretUse, &str) -> Result<Secret> + 'a>;
+type Ask<'a> = Box<dyn FnMut(&SecretUse, &str) -> Result<Secret> + 'a>;
 type Warn<'a> = Box<dyn FnMut(&str) + 'a>;
 
 /// The secrets of this machine: environment, files, commands, and a person to ask.
@@ -95,7 +107,7 @@ type Warn<'a> = Box<dyn FnMut(&str) + 'a>;
 /// use fleet::{Secret, SecretRef};
 ///
 /// let mut secrets = LocalSecrets::new().on_ask(|_, _| Ok(Secret::from("typed")));
-/// assert_eq!(secrets.fetch(&SecretRef::Ask, SecretUse::Password, "web01")?.expose(), "typed");
+/// assert_eq!(secrets.fetch(&SecretRef::Ask, &SecretUse::Password, "web01")?.expose(), "typed");
 /// # Ok::<(), fleet::Error>(())
 /// ```
 #[derive(Default)]
@@ -121,7 +133,7 @@ impl<'a> LocalSecrets<'a> {
 
     /// Sets what `ask` calls, with the use and the first host that needs it.
     #[must_use]
-    pub fn on_ask(mut self, ask: impl FnMut(SecretUse, &str) -> Result<Secret> + 'a) -> Self {
+    pub fn on_ask(mut self, ask: impl FnMut(&SecretUse, &str) -> Result<Secret> + 'a) -> Self {
         self.ask = Some(Box::new(ask));
         self
     }
@@ -133,13 +145,13 @@ impl<'a> LocalSecrets<'a> {
         self
     }
 
-    fn fetch_ask(&mut self, what: SecretUse, host: &str) -> Result<Secret> {
-        if let Some(secret) = self.asked.get(&what) {
+    fn fetch_ask(&mut self, what: &SecretUse, host: &str) -> Result<Secret> {
+        if let Some(secret) = self.asked.get(what) {
             return Ok(secret.clone());
         }
         let Some(ask) = &mut self.ask else { return Err(usage("\"ask\" needs a terminal")) };
         let secret = ask(what, host)?;
-        self.asked.insert(what, secret.clone());
+        self.asked.insert(what.clone(), secret.clone());
         Ok(secret)
     }
 }
@@ -148,7 +160,7 @@ impl Secrets for LocalSecrets<'_> {
     /// # Blocking
     ///
     /// A `cmd:` is waited for without a limit, and so is a person.
-    fn fetch(&mut self, reference: &SecretRef, what: SecretUse, host: &str) -> Result<Secret> {
+    fn fetch(&mut self, reference: &SecretRef, what: &SecretUse, host: &str) -> Result<Secret> {
         if let Some(secret) = self.fetched.get(reference) {
             return Ok(secret.clone());
         }
@@ -159,7 +171,8 @@ impl Secrets for LocalSecrets<'_> {
             SecretRef::Cmd(command) => from_command(command)?,
             SecretRef::Literal(secret) => {
                 if let (Some(warn), false) = (&mut self.warn, self.warned) {
-                    warn(&format!("the inventory holds a {} itself: {SECRET_FORMS}", what.as_str()));
+                    let article = if matches!(what, SecretUse::Answer(_)) { "an" } else { "a" };
+                    warn(&format!("the inventory holds {article} {what} itself: {SECRET_FORMS}"));
                 }
                 self.warned = true;
                 secret.clone()
@@ -230,7 +243,7 @@ mod tests {
     use super::*;
 
     fn fetch(reference: &SecretRef) -> Result<Secret> {
-        LocalSecrets::new().fetch(reference, SecretUse::Password, "web01")
+        LocalSecrets::new().fetch(reference, &SecretUse::Password, "web01")
     }
 
     fn cmd(command: impl Into<String>) -> SecretRef {
@@ -271,7 +284,7 @@ mod tests {
         let reference = cmd(format!("echo x >> {}; echo hunter2; echo second", count.display()));
         let mut secrets = LocalSecrets::new();
         for host in ["a", "b"] {
-            assert_eq!(secrets.fetch(&reference, SecretUse::Password, host).unwrap().expose(), "hunter2");
+            assert_eq!(secrets.fetch(&reference, &SecretUse::Password, host).unwrap().expose(), "hunter2");
         }
         assert_eq!(std::fs::read_to_string(count).unwrap(), "x\n");
         let error = fetch(&cmd("echo hunter2; exit 3")).unwrap_err();
@@ -298,11 +311,11 @@ mod tests {
                 warned.set(warned.get() + 1);
             });
         for what in [SecretUse::Password, SecretUse::Password, SecretUse::Become] {
-            assert_eq!(secrets.fetch(&SecretRef::Ask, what, "a").unwrap().expose(), what.as_str());
+            assert_eq!(secrets.fetch(&SecretRef::Ask, &what, "a").unwrap().expose(), what.as_str());
         }
         for literal in ["hunter2", "hunter22"] {
             let literal = Secret::from(literal);
-            let fetched = secrets.fetch(&SecretRef::Literal(literal.clone()), SecretUse::Password, "a").unwrap();
+            let fetched = secrets.fetch(&SecretRef::Literal(literal.clone()), &SecretUse::Password, "a").unwrap();
             assert_eq!(fetched, literal);
         }
         assert_eq!((asked.get(), warned.get()), (2, 1));

@@ -169,6 +169,7 @@ impl<'t> Source<'t> {
                 settings.agent = Some(if path == Path::new("none") { path } else { self.resolve_path(&path) });
             }
             "password" => settings.password = Some(self.secret(setting)?),
+            "answers" => settings.answers = Some(self.answers(setting)?),
             "passphrase" => settings.passphrase = Some(self.secret(setting)?),
             "become" => settings.become_by = Some(self.become_by(setting)?),
             "become_user" => settings.become_user = Some(self.word(setting)?),
@@ -302,6 +303,20 @@ impl<'t> Source<'t> {
             }
             _ => Err(refused()),
         }
+    }
+
+    fn answers(&self, setting: Setting<'_>) -> Result<BTreeMap<String, SecretRef>> {
+        let wanted = "a table of questions and references to secrets";
+        let table = setting.value.get_ref().as_table().ok_or_else(|| self.wrong_type(setting, wanted))?;
+        let mut answers = BTreeMap::new();
+        for (question, value) in table {
+            let question = question.get_ref().trim();
+            if question.is_empty() {
+                return Err(self.wrong(setting, "has an answer to every question: write a piece of one"));
+            }
+            answers.insert(question.to_owned(), self.secret(Setting { value, ..setting })?);
+        }
+        Ok(answers)
     }
 
     fn vars(&self, setting: Setting<'_>) -> Result<BTreeMap<String, Var>> {

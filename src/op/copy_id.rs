@@ -88,6 +88,7 @@ impl CopyId {
     fn proof_host(&self, host: &Host) -> Arc<Host> {
         let mut host = host.clone();
         host.auth.password = None;
+        host.auth.answers.clear();
         host.auth.identities = self.identity.iter().cloned().collect();
         if let Some(socket) = host.auth.agent.socket() {
             host.auth.agent = AgentUse::On(socket.to_owned());

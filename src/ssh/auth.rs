@@ -150,10 +150,10 @@ impl<'a> Login<'a> {
     fn round(&mut self, offered: Option<&[String]>) -> Result<Verdict> {
         let mut offered = offered.map(<[String]>::to_vec);
         for method in &self.host.auth.methods {
-            let verdict = match (method, &self.host.auth.password) {
+            let verdict = match (method, self.secret(*method)) {
                 (LoginMethod::PublicKey, _) if may(&offered, PUBLICKEY) => self.with_keys()?,
                 (LoginMethod::PublicKey, _) | (_, None) => Verdict::Refused,
-                (method, Some(password)) => self.with_leave(password, *method, &mut offered)?,
+                (method, Some(secret)) => self.with_leave(secret, *method, &mut offered)?,
             };
             if verdict != Verdict::Refused {
                 return Ok(verdict);
@@ -165,10 +165,17 @@ impl<'a> Login<'a> {
         Ok(Verdict::Refused)
     }
 
-    /// Tries the password, if it may be tried: one that is wrong must not be tried on every host.
+    /// Returns the secret that a method stands or falls with: the password, or the first answer where there is none.
+    fn secret(&self, method: LoginMethod) -> Option<&'a Secret> {
+        let auth = &self.host.auth;
+        let first = auth.answers.first().filter(|_| method == LoginMethod::KeyboardInteractive);
+        auth.password.as_ref().or(first.map(|answer| &answer.secret))
+    }
+
+    /// Tries a secret, if it may be tried: one that is wrong must not be tried on every host.
     fn with_leave(
         &mut self,
-        password: &'a Secret,
+        secret: &'a Secret,
         method: LoginMethod,
         offered: &mut Option<Vec<String>>,
     ) -> Result<Verdict> {
@@ -188,10 +195,10 @@ impl<'a> Login<'a> {
         if is_spent || !may(offered, method.as_str()) {
             return Ok(Verdict::Refused);
         }
-        let leave = self.keyring.breakers.enter(&self.host.user, password, self.budget)?;
+        let leave = self.keyring.breakers.enter(&self.host.user, secret, self.budget)?;
         let tried = match method {
-            LoginMethod::KeyboardInteractive => self.with_answers(password),
-            _ => self.with_password(password, offered),
+            LoginMethod::KeyboardInteractive => self.with_answers(),
+            _ => self.with_password(secret, offered),
         };
         match &tried {
             Ok(Verdict::In | Verdict::Step(_)) => leave.accepted(),
@@ -352,10 +359,11 @@ impl<'a> Login<'a> {
         Ok(Verdict::Refused)
     }
 
-    /// Gives the password as the answer to the server's question.
-    fn with_answers(&mut self, password: &'a Secret) -> Result<Verdict> {
+    /// Answers the server's questions with the password and what else was collected.
+    fn with_answers(&mut self) -> Result<Verdict> {
         let user = &self.host.user;
-        let mut answers = Answers::new(password);
+        let auth = &self.host.auth;
+        let mut answers = Answers::new(auth.password.as_ref(), &auth.answers);
         let tried = self.driver.drive(self.budget, |link| {
             link.session(|session| session.userauth_keyboard_interactive(user, &mut answers))
         });
@@ -364,13 +372,13 @@ impl<'a> Login<'a> {
         }
         let methods = self.methods()?;
         if !methods.is_empty() && !has(&methods, KEYBOARD) && answers.unanswered().is_none() {
-            self.steps.push(KEYBOARD_NAME.to_owned());
+            self.steps.push(answers.given());
             return Ok(Verdict::Step(methods));
         }
         self.is_password_refused = true;
         self.refused.push(match answers.unanswered() {
             Some(prompt) => format!("the server asks \"{prompt}\", which nothing answers"),
-            None => KEYBOARD_NAME.to_owned(),
+            None => answers.given(),
         });
         Ok(Verdict::Refused)
     }
@@ -429,7 +437,6 @@ impl<'a> Login<'a> {
 }
 
 const PASSWORD_NAME: &str = "the password";
-const KEYBOARD_NAME: &str = "the password (keyboard-interactive)";
 
 /// Tells whether a method is offered, as far as is known.
 fn may(offered: &Option<Vec<String>>, name: &str) -> bool {

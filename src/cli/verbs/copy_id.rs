@@ -135,6 +135,7 @@ fn provable(
         let host = Arc::make_mut(host);
         host.auth.identities = vec![identity.clone()];
         host.auth.password = None;
+        host.auth.answers.clear();
         if let Some(socket) = host.auth.agent.socket() {
             host.auth.agent = AgentUse::OnlyConfigured(socket.to_owned());
         }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 
+use bytes::Bytes;
 use russh::keys::PublicKey;
 use russh::server::Auth;
 use russh::{MethodKind, MethodSet};
@@ -19,6 +20,7 @@ pub(crate) struct Accounts {
     all_required: bool,
     code: Option<String>,
     unasked: bool,
+    is_code_with_password: bool,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,7 @@ impl Accounts {
             all_required: logins.all_required,
             code: logins.code.clone(),
             unasked: logins.unasked,
+            is_code_with_password: logins.is_code_with_password,
         })
     }
 
@@ -73,6 +76,7 @@ enum Asked {
     Nothing,
     Password,
     Code,
+    Both,
     /// PAM ends a dialogue that succeeded with a request without questions.
     Done,
 }
@@ -159,26 +163,33 @@ impl Login {
         self.verdict(accounts, Method::PublicKey, ok)
     }
 
-    /// One step of keyboard-interactive; `answer` is `None` at its start.
-    pub(crate) fn keyboard(&mut self, accounts: &Accounts, user: &str, answer: Option<&[u8]>) -> Auth {
+    /// One step of keyboard-interactive; `answers` is `None` at its start.
+    pub(crate) fn keyboard(&mut self, accounts: &Accounts, user: &str, answers: Option<&[Bytes]>) -> Auth {
         self.begin(user);
         if !accounts.offered.contains(&Method::KeyboardInteractive) {
             return self.verdict(accounts, Method::KeyboardInteractive, false);
         }
         let password = accounts.users.get(user).and_then(|account| account.password.as_deref());
-        let right = |expected: Option<&str>| expected.is_some_and(|expected| answer == Some(expected.as_bytes()));
-        let next = match (self.asked, answer) {
+        let code = accounts.code.as_deref();
+        let right = |expected: &[Option<&str>]| {
+            let given = answers.unwrap_or_default();
+            given.len() == expected.len()
+                && given.iter().zip(expected).all(|(given, expected)| Some(&**given) == expected.map(str::as_bytes))
+        };
+        let next = match (self.asked, answers) {
+            (Asked::Nothing, _) | (_, None) if accounts.is_code_with_password => Some(Asked::Both),
             (Asked::Nothing, _) | (_, None) => Some(Asked::Password),
-            (Asked::Password, _) if right(password) => match accounts.code {
+            (Asked::Password, _) if right(&[password]) => match code {
                 Some(_) => Some(Asked::Code),
                 None => Some(Asked::Done),
             },
-            (Asked::Code, _) if right(accounts.code.as_deref()) => Some(Asked::Done),
+            (Asked::Code, _) if right(&[code]) => Some(Asked::Done),
+            (Asked::Both, _) if right(&[password, code]) => Some(Asked::Done),
             (Asked::Done, _) => {
                 self.asked = Asked::Nothing;
                 return self.verdict(accounts, Method::KeyboardInteractive, true);
             }
-            (Asked::Password | Asked::Code, _) => None,
+            (Asked::Password | Asked::Code | Asked::Both, _) => None,
         };
         match next {
             Some(step) => {
@@ -194,14 +205,16 @@ impl Login {
 }
 
 fn question(step: Asked) -> Auth {
-    const PASSWORD: &[(Cow<'static, str>, bool)] = &[(Cow::Borrowed("Password: "), false)];
-    const CODE: &[(Cow<'static, str>, bool)] = &[(Cow::Borrowed("Verification code: "), false)];
+    const BOTH: &[(Cow<'static, str>, bool)] =
+        &[(Cow::Borrowed("Password: "), false), (Cow::Borrowed("Verification code: "), false)];
+    let (password, code) = BOTH.split_at(1);
     Auth::Partial {
         name: Cow::Borrowed(""),
         instructions: Cow::Borrowed(""),
         prompts: Cow::Borrowed(match step {
-            Asked::Password => PASSWORD,
-            Asked::Code => CODE,
+            Asked::Password => password,
+            Asked::Code => code,
+            Asked::Both => BOTH,
             Asked::Nothing | Asked::Done => &[],
         }),
     }

@@ -333,6 +333,8 @@ pub struct Logins {
     pub code: Option<String>,
     /// Whether every account is let in as soon as its name is told (`none`, RFC 4252 section 5.2), as some appliances do.
     pub unasked: bool,
+    /// Whether both questions come in one request.
+    pub is_code_with_password: bool,
 }
 
 impl Logins {

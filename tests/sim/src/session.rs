@@ -175,8 +175,8 @@ impl Handler for Session {
         response: Option<Response<'a>>,
     ) -> Result<Auth, Self::Error> {
         self.stall_login().await?;
-        let answer = response.map(|mut answers| answers.next().unwrap_or_default());
-        Ok(self.login.keyboard(&self.host.accounts, user, answer.as_deref()))
+        let answers: Option<Vec<_>> = response.map(Iterator::collect);
+        Ok(self.login.keyboard(&self.host.accounts, user, answers.as_deref()))
     }
 
     async fn auth_succeeded(&mut self, _russh: &mut Russh) -> Result<(), Self::Error> {

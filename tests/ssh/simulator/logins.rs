@@ -1,6 +1,6 @@
 //! Passwords, keys, and what is said when neither does.
 
-use fleet::{Class, ErrorKind, Identity, LoginMethod, Phase, PublicKey, Secret};
+use fleet::{Answer, Class, ErrorKind, Identity, LoginMethod, Phase, PublicKey, Secret};
 use fleet_sim::{FixtureKey, HostPlan, KeyKind, Logins, Method};
 
 use crate::ground::{Ground, PASSWORD, exec};
@@ -163,6 +163,49 @@ fn a_second_question_is_refused_by_its_name() {
     assert_eq!(error.kind(), ErrorKind::Login);
     let asked = "login refused for ops: the server asks \"Verification code:\", which nothing answers";
     assert!(error.to_string().starts_with(asked), "{error}");
+}
+
+#[test]
+fn every_question_gets_its_answer_in_one_request_or_in_two() {
+    for together in [false, true] {
+        let mut logins = Logins::password("ops", PASSWORD).methods([Method::KeyboardInteractive]);
+        logins.code = Some("123456".to_owned());
+        logins.is_code_with_password = together;
+        let ground = Ground::one(HostPlan::new().logins(logins));
+        let mut host = ground.host_by_password(&ground.sim.hosts()[0], PASSWORD);
+        host.auth.answers = vec![Answer::new("verification code", Secret::from("123456"))];
+        let result = exec(host.clone(), "true");
+        assert_eq!(result.class(), Class::Ok, "{together}: {result:?}");
+        host.auth.answers = vec![Answer::new("verification code", Secret::from("999999"))];
+        let result = exec(host, "true");
+        let error = result.error().unwrap().to_string();
+        let said = "login refused for ops: the password and the answer to \"verification code\" (keyboard-interactive)";
+        assert!(error.starts_with(said), "{together}: {error}");
+        let counts = ground.sim.stats().keyboard_interactive;
+        assert_eq!((counts.accepted, counts.refused), (1, 1), "{together}");
+    }
+}
+
+#[test]
+fn a_key_and_then_a_code_need_no_password_and_a_code_counts_as_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = FixtureKey::generate(KeyKind::Ed25519, dir.path().join("id")).unwrap();
+    // The simulator asks every account for its "password": here that is the code.
+    let logins = steps(&key, vec![Method::PublicKey, Method::KeyboardInteractive]);
+    let ground = Ground::start(vec![HostPlan::new().logins(logins); 20]);
+    let reach = |code: &str, host| {
+        let mut reached = ground.bare(host);
+        reached.auth.identities.push(Identity::File(key.path.clone()));
+        reached.auth.answers = vec![Answer::new("pass", Secret::typed(code))];
+        std::sync::Arc::new(reached)
+    };
+    for (code, ok) in [("wrong", 0), (PASSWORD, 20)] {
+        let hosts: Vec<_> = ground.sim.hosts().iter().map(|host| reach(code, host)).collect();
+        let results = crate::ground::pool().build().map(&hosts, fleet::Exec::new("true"));
+        let of = |class| results.iter().filter(|result| result.class() == class).count();
+        assert_eq!(of(Class::Ok), ok, "{:?}", results[0]);
+        assert_eq!(ground.sim.stats().keyboard_interactive.refused, 1);
+    }
 }
 
 /// Runs `true` with one password on so many hosts that take another one, and returns the results.
