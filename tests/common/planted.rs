@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What is looked for, each under the name that a failing test shows.
 pub(crate) struct Planted(Vec<(&'static str, String)>);
@@ -9,8 +10,10 @@ pub(crate) struct Planted(Vec<(&'static str, String)>);
 impl Planted {
     /// Makes one secret for each name, none of which occurs anywhere else.
     pub(crate) fn new(names: &[&'static str]) -> Self {
-        let run = std::process::id();
-        Self(names.iter().map(|name| (*name, format!("s3cret-{name}-{run}-xyzzy"))).collect())
+        // Tests of one process run beside each other, and one sees the processes that another starts.
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let (run, made) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        Self(names.iter().map(|name| (*name, format!("s3cret-{name}-{run}-{made}-xyzzy"))).collect())
     }
 
     pub(crate) fn get(&self, name: &str) -> &str {

@@ -11,7 +11,7 @@ use crate::matrix::{Doing, Fault, Place};
 use crate::run::{FILE, Plan, content, healthy, limited, patient, turn};
 
 /// How long each step may take on a faulty host: much longer than all healthy hosts need together.
-const LIMIT: Duration = Duration::from_secs(8);
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// How much the host whose connection is cut may write before.
 const BEFORE_CUT: usize = 64 * 1024;

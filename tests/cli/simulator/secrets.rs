@@ -11,8 +11,8 @@ use crate::planted::{Planted, children};
 /// Where each password comes from; the last is another one than the server's.
 const SOURCES: [&str; 5] = ["env", "file", "cmd", "literal", "wrong"];
 
-const NAMES: [&str; 10] =
-    ["env", "file", "cmd", "literal", "wrong", "passphrase", "wrongphrase", "become", "sudo", "control"];
+const NAMES: [&str; 11] =
+    ["env", "file", "cmd", "literal", "wrong", "answer", "passphrase", "wrongphrase", "become", "sudo", "control"];
 
 /// The files that secrets are planted in.
 const PLANTED_IN: [&str; 7] =
@@ -46,7 +46,13 @@ fn place() -> Place {
         .file("wait.sh", wait)
         .file("go", "")
         .configure("env", "identity = []\npassword = \"env:PLANTED\"\nbecome_password = \"file:become-secret\"")
-        .configure("file", "identity = []\npassword = \"file:file-secret\"")
+        .configure(
+            "file",
+            &format!(
+                "identity = []\npassword = \"file:file-secret\"\nanswers = {{ code = {{ literal = \"{}\" }} }}",
+                planted.get("answer")
+            ),
+        )
         .configure("cmd", "identity = []\npassword = \"cmd:sh wait.sh\"")
         .configure("literal", &literal("literal"))
         .configure("wrong", &literal("wrong"))
