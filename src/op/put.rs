@@ -20,6 +20,9 @@ const WINDOW: usize = 4_000_000;
 /// How long cleaning up behind a failure may take. What is on its way comes first.
 const CLEAN_UP: Duration = Duration::from_secs(5);
 
+/// A disk with fewer free bytes than one write has is full.
+const FULL: u64 = 64 * 1024;
+
 /// The deepest directory that is sent.
 const MAX_DEPTH: usize = 256;
 
@@ -239,7 +242,7 @@ impl Send<'_> {
             .and_then(|has_mode| if has_mode { Ok(()) } else { self.mode(&temporary, entry.mode) })
             .and_then(|()| self.files.rename(&temporary, path, &request_budget(self.job)))
         {
-            clean_up(self.files, open, &temporary, &error);
+            let error = clean_up(self.files, open, &temporary, error);
             return Err(named(error, path));
         }
         self.meter.file();
@@ -340,10 +343,11 @@ fn create_beside(files: &mut dyn RemoteFiles, path: &[u8], budget: &Budget) -> R
     // Readable by nobody else until its mode is set.
     let opened = files.open(&temporary, OpenMode::CreateNew(0o600), budget);
     let file = opened.map_err(|error| {
-        if SftpStatus::of(&error).is_none() {
+        let error = match SftpStatus::of(&error) {
+            Some(_) => told_of_full_disk(files, directory, error, budget),
             // Nobody waited for the answer: it may have been made.
-            clean_up(files, None, &temporary, &error);
-        }
+            None => clean_up(files, None, &temporary, error),
+        };
         named(error, path)
     })?;
     Ok((temporary, file))
@@ -404,17 +408,31 @@ impl Window {
     }
 }
 
-/// Removes what a failed transfer left, if the connection still can.
-fn clean_up(files: &mut dyn RemoteFiles, open: Option<FileId>, temporary: &[u8], error: &Error) {
+/// Removes what a failed transfer left, if the connection still can, and returns its error.
+fn clean_up(files: &mut dyn RemoteFiles, open: Option<FileId>, temporary: &[u8], error: Error) -> Error {
     if matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::Protocol) {
-        return;
+        return error;
     }
     let budget = Budget::grace(CLEAN_UP);
     // The failure is what is reported; a leftover that cannot be removed carries fleet's name.
     if let Some(file) = open {
         let _ = files.close(file, &budget);
     }
+    let error = told_of_full_disk(files, temporary, error, &budget);
     let _ = files.remove(temporary, &budget);
+    error
+}
+
+/// Version 3 of SFTP has one word for a full disk and all else that fails: so the disk is looked at.
+fn told_of_full_disk(files: &mut dyn RemoteFiles, path: &[u8], error: Error, budget: &Budget) -> Error {
+    if SftpStatus::of(&error) != Some(SftpStatus::FAILURE) {
+        return error;
+    }
+    let path = if path.is_empty() { b"." } else { path };
+    match files.free_bytes(path, budget) {
+        Ok(Some(bytes)) if bytes < FULL => SftpStatus::NO_SPACE.error(error.to_string()),
+        _ => error,
+    }
 }
 
 #[cfg(test)]

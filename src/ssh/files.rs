@@ -281,6 +281,14 @@ impl RemoteFiles for SshSession {
         )
     }
 
+    fn free_bytes(&mut self, path: &[u8], budget: &Budget) -> Result<Option<u64>> {
+        let what = || format!("cannot look for room at {}", shown(path));
+        match self.request(budget, what, |link| link.sftp_free_bytes(path)) {
+            Err(error) if SftpStatus::of(&error).is_some() => Ok(None),
+            asked => asked.map(Some),
+        }
+    }
+
     fn canonicalize(&mut self, path: &[u8], budget: &Budget) -> Result<Vec<u8>> {
         let mut target = vec![0; MAX_PATH];
         let what = || format!("cannot find the path of {}", shown(path));

@@ -98,6 +98,12 @@ pub trait RemoteFiles {
     /// them keeps the link full. After an error, close the file before anything else is asked.
     fn write(&mut self, file: FileId, bytes: &[u8], budget: &Budget) -> Result<usize>;
 
+    /// Returns how many bytes the login may still write where a path is (`statvfs@openssh.com`); `None` where the server cannot tell.
+    fn free_bytes(&mut self, path: &[u8], budget: &Budget) -> Result<Option<u64>> {
+        let _ = (path, budget);
+        Ok(None)
+    }
+
     /// Flushes a file to the server's disk (`fsync@openssh.com`); does nothing where the server cannot.
     fn sync(&mut self, file: FileId, budget: &Budget) -> Result<()>;
 
@@ -140,6 +146,8 @@ impl SftpStatus {
     pub const PERMISSION_DENIED: Self = Self(3);
     /// `SSH_FX_FAILURE`: OpenSSH's answer to most of what goes wrong.
     pub const FAILURE: Self = Self(4);
+    /// `SSH_FX_NO_SPACE_ON_FILESYSTEM`: no status of version 3, which says [`FAILURE`](Self::FAILURE) of a full disk.
+    pub const NO_SPACE: Self = Self(14);
     /// `SSH_FX_OP_UNSUPPORTED`.
     pub const UNSUPPORTED: Self = Self(8);
     /// `SSH_FX_FILE_ALREADY_EXISTS`.

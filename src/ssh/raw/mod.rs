@@ -83,6 +83,12 @@ unsafe extern "C" {
         to: *const c_char,
         to_len: usize,
     ) -> c_int;
+    fn libssh2_sftp_statvfs(
+        sftp: *mut ffi::LIBSSH2_SFTP,
+        path: *const c_char,
+        path_len: usize,
+        found: *mut ffi::LIBSSH2_SFTP_STATVFS,
+    ) -> c_int;
     fn libssh2_version(required: c_int) -> *const c_char;
 }
 

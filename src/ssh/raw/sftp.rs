@@ -4,7 +4,10 @@ use std::ffi::{c_char, c_int, c_long, c_ulong};
 
 use libssh2_sys as ffi;
 
-use super::{Exit, Failure, Link, Step, c_len, libssh2_sftp_get_channel, libssh2_sftp_posix_rename_ex, misuse};
+use super::{
+    Exit, Failure, Link, Step, c_len, libssh2_sftp_get_channel, libssh2_sftp_posix_rename_ex, libssh2_sftp_statvfs,
+    misuse,
+};
 
 /// An open remote file or directory of one [`Link`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -349,6 +352,18 @@ impl Link {
             unsafe { ffi::libssh2_sftp_rename_ex(sftp, from.as_ptr().cast(), from_len, to.as_ptr().cast(), to_len, 0) };
         drop(lent);
         self.step(rc, ())
+    }
+
+    /// Asks how many bytes the login may still write where a path is.
+    pub(in crate::ssh) fn sftp_free_bytes(&mut self, path: &[u8]) -> Step<u64> {
+        let sftp = self.sftp()?;
+        // SAFETY: plain integers, filled below.
+        let mut found: ffi::LIBSSH2_SFTP_STATVFS = unsafe { std::mem::zeroed() };
+        let lent = self.lend();
+        // SAFETY: a live SFTP session; the path is passed with its length, and what is found fits the place for it.
+        let rc = unsafe { libssh2_sftp_statvfs(sftp, path.as_ptr().cast(), path.len(), &raw mut found) };
+        drop(lent);
+        self.step(rc, found.f_bavail.saturating_mul(found.f_frsize))
     }
 
     /// Asks for the absolute path that a name leads to, and returns its length in `target`.

@@ -236,6 +236,8 @@ pub(crate) struct Host {
     pub(crate) tally: Tally,
     /// Connections closed by `CutBeforeLogin`, or that would have been.
     pub(crate) cuts: AtomicU64,
+    /// How many bytes `DiskFull` has let through.
+    pub(crate) written_bytes: Arc<AtomicU64>,
     key_lines: Vec<String>,
     home: PathBuf,
     home_made: OnceLock<()>,
@@ -279,6 +281,7 @@ impl Host {
             address,
             tally: Tally { host: Arc::default(), total: Arc::clone(total) },
             cuts: AtomicU64::new(0),
+            written_bytes: Arc::default(),
             key_lines,
             home: plan.home.clone().unwrap_or_else(|| dir.join(&name)),
             home_made: OnceLock::new(),

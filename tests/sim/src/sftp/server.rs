@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::evil::{self, Ghost};
 use super::files::{self, Entry, Root};
@@ -42,7 +44,9 @@ enum Open {
 pub(super) struct Server {
     root: Root,
     evil: Option<SftpEvil>,
-    room_bytes: Option<u64>,
+    /// How much the disk holds, and what of it is taken.
+    disk_bytes: Option<u64>,
+    written_bytes: Arc<AtomicU64>,
     /// Whether files never end.
     is_endless: bool,
     open: HashMap<u32, Open>,
@@ -56,10 +60,11 @@ impl Server {
         Ok(Self {
             root: Root::new(host.home()?, host.plan.sftp_chroot)?,
             evil: host.plan.sftp_evil.clone(),
-            room_bytes: match fault {
+            disk_bytes: match fault {
                 Some(Fault::DiskFull { after_bytes }) => Some(*after_bytes),
                 _ => None,
             },
+            written_bytes: Arc::clone(&host.written_bytes),
             is_endless: fault == Some(&Fault::EndlessOutput),
             open: HashMap::new(),
             next_handle: 0,
@@ -170,11 +175,14 @@ impl Server {
                 let path = self.local(fields.string()?);
                 done(files::set(&path, &fields.attrs()?, false))
             }
-            b"statvfs@openssh.com" => statvfs(id, &self.local(fields.string()?)),
-            b"fstatvfs@openssh.com" => match self.handle(fields.string()?)? {
-                Open::Directory { path, .. } => statvfs(id, path),
-                _ => statvfs(id, &self.local(b".")),
-            },
+            b"statvfs@openssh.com" => statvfs(id, &self.local(fields.string()?), self.room()),
+            b"fstatvfs@openssh.com" => {
+                let room = self.room();
+                match self.handle(fields.string()?)? {
+                    Open::Directory { path, .. } => statvfs(id, path, room),
+                    _ => statvfs(id, &self.local(b"."), room),
+                }
+            }
             b"limits@openssh.com" => Ok(Packet::reply(wire::EXTENDED_REPLY, id)
                 .u64(super::MAX_PACKET_BYTES as u64)
                 .u64(u64::from(MAX_READ_BYTES))
@@ -292,13 +300,19 @@ impl Server {
         Ok(Packet::reply(wire::DATA, id).string(&data))
     }
 
+    /// How many bytes the disk still takes, if there is a limit.
+    fn room(&self) -> Option<u64> {
+        Some(self.disk_bytes?.saturating_sub(self.written_bytes.load(Ordering::Relaxed)))
+    }
+
     fn write(&mut self, mut fields: Fields<'_>) -> Answer {
         let handle = number(fields.string()?)?;
         let offset = fields.u64()?;
         let data = fields.string()?;
-        if let Some(room) = &mut self.room_bytes {
-            *room = room.checked_sub(data.len() as u64).ok_or(Code::Failure)?;
+        if self.room().is_some_and(|room| room < data.len() as u64) {
+            return Err(Code::Failure);
         }
+        self.written_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         match self.open.get(&handle) {
             Some(Open::File(file)) => done(file.write_all_at(data, offset)),
             _ => Err(Code::NoSuchFile),
@@ -369,8 +383,11 @@ fn one_name(id: u32, name: &[u8]) -> Packet {
     Packet::reply(wire::NAME, id).u32(1).string(name).string(name).attrs(&Attrs::default())
 }
 
-fn statvfs(id: u32, path: &Path) -> Answer {
-    let stat = rustix::fs::statvfs(path).map_err(io::Error::from)?;
+fn statvfs(id: u32, path: &Path, room_bytes: Option<u64>) -> Answer {
+    let mut stat = rustix::fs::statvfs(path).map_err(io::Error::from)?;
+    if let Some(room) = room_bytes {
+        stat.f_bavail = room / stat.f_frsize.max(1);
+    }
     let numbers = [
         stat.f_bsize,
         stat.f_frsize,
