@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::inventory::{
-    Explanation, Inventory, LocalSecrets, Lookup, Names, Overrides, Pick, SecretUse, Secrets, Selector, Target,
+    Explanation, Inventory, LocalSecrets, Lookup, Names, NoSecrets, Overrides, Pick, SecretUse, Selector, Target,
 };
 use fleet::ssh_config::{Local, SshConfig};
-use fleet::{ErrorKind, Host, HostKeyPolicy, Route, Secret, SecretRef, Settings, hostset};
+use fleet::{ErrorKind, Host, HostKeyPolicy, Route, SecretRef, Settings, hostset};
 
 use super::args::{BecomeUser, Connect, Order, Select};
 use super::exit::Refusal;
@@ -167,7 +167,7 @@ impl Selection {
 
     /// Resolves the hosts without any secret: to show them, not to reach them.
     pub(crate) fn resolve_for_show(&self, connect: &Connect) -> Result<Vec<Arc<Host>>, Refusal> {
-        Ok(self.inventory.resolve(&self.targets, &self.overrides(connect)?, &mut Unfetched)?.hosts)
+        Ok(self.inventory.resolve(&self.targets, &self.overrides(connect)?, &mut NoSecrets)?.hosts)
     }
 
     /// Resolves the hosts to reach them without a login: no key file and no secret is looked at, but for bastions.
@@ -229,15 +229,6 @@ fn ssh_config(named: Option<&Path>, inventories: &[PathBuf]) -> Result<Option<Ar
         }
     }
     Ok(config.map(Arc::new))
-}
-
-/// Stands for secrets that nobody needs.
-struct Unfetched;
-
-impl Secrets for Unfetched {
-    fn fetch(&mut self, _: &SecretRef, _: &SecretUse, _: &str) -> fleet::Result<Secret> {
-        Ok(Secret::from(""))
-    }
 }
 
 fn settings(connect: &Connect) -> Result<Settings, Refusal> {

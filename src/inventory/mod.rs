@@ -74,7 +74,7 @@ pub use explain::{Explanation, Setting, Source};
 pub use layer::KEYS;
 pub use part::{Pick, Slice};
 pub use resolve::{Overrides, Resolved};
-pub use secret::{LocalSecrets, SecretUse, Secrets};
+pub use secret::{LocalSecrets, NoSecrets, SecretUse, Secrets};
 pub use select::{Names, NoNames, Selector, Target};
 
 /// The hosts and groups of one file, in file order; immutable once read.

@@ -13,7 +13,7 @@ use super::match_exec::MatchExec;
 use super::openssh::{Openssh, Said};
 use super::precedence::{Found, Layers, Likeness, Login};
 use super::route::Way;
-use super::secret::{SecretUse, Secrets};
+use super::secret::{NoSecrets, SecretUse, Secrets};
 use super::select::Target;
 use super::{Entry, Inventory};
 use crate::error::{Error, ErrorKind, Result};
@@ -111,7 +111,7 @@ impl Inventory {
     ///
     /// As [`resolve`](Self::resolve).
     pub fn explain(&self, target: &Target, overrides: &Overrides) -> Result<Explanation> {
-        let mut secrets = Unfetched;
+        let mut secrets = NoSecrets;
         let bastion_flags = overrides.bastion_flags();
         let mut resolver = Resolver::new(self, overrides, &bastion_flags, &mut secrets);
         resolver.notes = Some(Notes::default());
@@ -165,15 +165,6 @@ struct Place<'a> {
     given: Option<(&'a str, Source)>,
     /// The name that ssh_config knows it by.
     known_as: String,
-}
-
-/// Stands for secrets that nobody needs.
-struct Unfetched;
-
-impl Secrets for Unfetched {
-    fn fetch(&mut self, _: &SecretRef, _: &SecretUse, _: &str) -> Result<Secret> {
-        Ok(Secret::from(""))
-    }
 }
 
 impl<'a> Resolver<'a> {
